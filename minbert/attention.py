@@ -1,0 +1,46 @@
+"""Multi-head self-attention.  Vaswani et al. 2017, section 3.2."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minbert.config import BertConfig
+
+
+class SelfAttention(nn.Module):
+    """softmax(QKᵀ/√d)V for each of H heads of width d = D/H, then one output projection and dropout."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.attention_dropout = nn.Dropout(config.attention_probs_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
+        """[B,T,D] -> [B,T,D]. `mask` [B,1,1,T] is True where a token may be attended to."""
+        q, k, v = self.split(self.query(h)), self.split(self.key(h)), self.split(self.value(h))
+        p = self.attention_dropout.p if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)  # (B,H,T,d)
+        return self.dropout(self.output(self.merge(x)))
+
+    def explicit(self, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The same step by step, for analyses: (output [B,T,D], probabilities [B,H,T,T] before dropout)."""
+        q, k, v = self.split(self.query(h)), self.split(self.key(h)), self.split(self.value(h))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B,H,T,d) x (B,H,d,T) -> (B,H,T,T)
+        probabilities = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        x = self.attention_dropout(probabilities) @ v  # (B,H,T,T) x (B,H,T,d) -> (B,H,T,d)
+        return self.dropout(self.output(self.merge(x))), probabilities
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B,T,D) -> (B,T,H,d) -> (B,H,T,d)"""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """(B,H,T,d) -> (B,T,H,d) -> (B,T,D)"""
+        return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,59 @@
+"""SentenceModel: a BertModel with one head for each task, and the three seams that methods use."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from minbert.batches import Batch
+from minbert.bert import BertModel, attendable
+from minbert.runtime import generator_state
+from minbert.tasks import Task
+
+
+class Output(NamedTuple):
+    logits: Tensor  # [B,C]
+    hidden: tuple[Tensor, ...]  # hidden[0] = embedding output, hidden[l] = output of layer l, [B,T,D]
+    rng: tuple  # rng[l] = generator state on entering layer l+1; rng[L] = on entering the head
+
+
+class SentenceModel(nn.Module):
+    """logits = W dropout(pooled) + b, with W and b of the batch's task.
+
+    `embed`, `encode` and `head` are the seams: a method can start a second pass at the embeddings or
+    at any layer, and with `rng` (see runtime.replay) that pass meets the dropout masks of the first.
+    """
+
+    def __init__(self, bert: BertModel, tasks: Sequence[Task]):
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.bert = bert
+        self.dropout = nn.Dropout(bert.config.hidden_dropout_prob)
+        self.heads = nn.ModuleDict({task.name: nn.Linear(bert.config.hidden_size, task.outputs) for task in tasks})
+        self.heads.apply(bert.initialize)
+
+    def embed(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
+        """-> hidden[0] [B,T,D]; `noise` [B,T,D] is added to the token vectors (R3F)."""
+        return self.bert.embeddings(batch.input_ids, batch.token_type_ids, noise)
+
+    def encode(self, h: Tensor, batch: Batch, start: int = 0) -> tuple[Tensor, ...]:
+        """h = hidden[start] -> (hidden[start+1], ..., hidden[L])"""
+        return self.run_layers(h, batch, start)[0]
+
+    def head(self, h: Tensor, batch: Batch) -> Tensor:
+        """h = hidden[L] [B,T,D] -> logits [B,C]"""
+        return self.heads[batch.task.name](self.dropout(self.bert.pool(h)))
+
+    def forward(self, batch: Batch) -> Output:
+        h0 = self.embed(batch)
+        hidden, rng = self.run_layers(h0, batch)
+        return Output(self.head(hidden[-1], batch), (h0, *hidden), rng)
+
+    def run_layers(self, h: Tensor, batch: Batch, start: int = 0) -> tuple[tuple[Tensor, ...], tuple]:
+        mask, hidden, rng = attendable(batch.attention_mask), [], []
+        for layer in self.bert.layers[start:]:
+            rng.append(generator_state(h.device))
+            h = layer(h, mask, batch.task.name)
+            hidden.append(h)
+        rng.append(generator_state(h.device))
+        return tuple(hidden), tuple(rng)

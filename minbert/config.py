@@ -1,0 +1,84 @@
+"""BertConfig: the numbers that define one BERT, as its config.json gives them."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from minbert.errors import InputError
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Field names are those of the published config.json; defaults are BERT-base, uncased."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768  # D, width of every hidden state
+    num_hidden_layers: int = 12  # L
+    num_attention_heads: int = 12  # H; each head is D/H wide
+    intermediate_size: int = 3072  # width inside the feed-forward
+    max_position_embeddings: int = 512  # the longest sequence there are positions for
+    type_vocab_size: int = 2  # segments: 0 for the first text, 1 for the second
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and not (type(value) is int and value > 0):
+                raise InputError(f"{field.name} must be a positive whole number, not {value!r}")
+            if field.type is float and not (type(value) in (int, float) and 0 <= value < 1):
+                raise InputError(f"{field.name} must be a number from 0 up to 1, not {value!r}")
+        if self.hidden_size % self.num_attention_heads:
+            raise InputError(
+                f"hidden_size {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+
+    @classmethod
+    def from_json(cls, path) -> "BertConfig":
+        """Read a published config.json. Raises InputError naming the file and the field."""
+        path = Path(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist: a model folder needs its config.json") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise InputError(f"{path} must hold one JSON object")
+        for name, only in FIXED.items():
+            if values.get(name, only) != only:
+                raise InputError(f"{path}: {name} {values[name]!r} is not supported, only {only!r}")
+        missing = [name for name in REQUIRED if name not in values]
+        if missing:
+            raise InputError(f"{path} lacks {', '.join(missing)}")
+        try:
+            return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def check_input(self, vocabulary: int, max_length: int) -> None:
+        """Raise InputError if a tokenizer's ids or a length go beyond the embedding tables."""
+        if vocabulary > self.vocab_size:
+            raise InputError(f"the tokenizer knows {vocabulary} tokens, the model's vocab_size is {self.vocab_size}")
+        if max_length > self.max_position_embeddings:
+            raise InputError(f"--max-length {max_length}: the model has {self.max_position_embeddings} positions")
+
+    def to_dict(self) -> dict:
+        """The published form, as transformers reads it too."""
+        return FIXED | asdict(self)
+
+
+REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+
+# What this implementation computes, and what a config.json must therefore say, if it says it at all.
+FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}

@@ -1,0 +1,31 @@
+"""Token + position + segment -> h0, the input of the first layer.
+
+Shapes here and below: B batch, T tokens, D width, L layers, H heads.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from minbert.config import BertConfig
+
+
+class Embeddings(nn.Module):
+    """h0 = dropout(LayerNorm(token + position + segment)).  Devlin et al. 2019, Figure 2."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.token = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, noise: Tensor | None = None):
+        """[B,T] ids -> [B,T,D]. `noise` [B,T,D] is added to the token vectors, before all else."""
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        tokens = self.token(input_ids)  # (B,T) -> (B,T,D)
+        if noise is not None:
+            tokens = tokens + noise
+        positions = self.position.weight[: input_ids.shape[1]]  # (T,D), the same for every row
+        return self.dropout(self.norm(tokens + positions + self.segment(token_type_ids)))

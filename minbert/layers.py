@@ -1,0 +1,41 @@
+"""One encoder layer: attention and feed-forward, each with a residual and a LayerNorm after it."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minbert.attention import SelfAttention
+from minbert.config import BertConfig
+
+
+class FeedForward(nn.Module):
+    """dropout(W₂ GELU(W₁h)), with the exact GELU x·Φ(x) (erf), not its tanh approximation."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, h: Tensor, task: str | None = None) -> Tensor:
+        """[B,T,D] -> [B,T,D]"""
+        return self.dropout(self.down(F.gelu(self.up(h))))
+
+
+class Layer(nn.Module):
+    """a = LN(h + Attention(h)),  h' = LN(a + FeedForward(a)).
+
+    `task` names the batch's task. Plain modules ignore it; a module that wraps one of the two
+    (an adapter) has the same signature and picks what belongs to the task.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
+        """[B,T,D] -> [B,T,D]"""
+        h = self.attention_norm(h + self.attention(h, mask, task))
+        return self.feed_forward_norm(h + self.feed_forward(h, task))

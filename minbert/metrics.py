@@ -1,0 +1,91 @@
+"""The metrics of GLUE, the majority baseline, and the test for a failed run. All in float64.
+
+Shapes: predictions and labels [N], class numbers or numbers.
+"""
+
+import numpy as np
+
+
+def accuracy(predictions, labels) -> float:
+    return float(np.mean(predictions == labels))
+
+
+def f1(predictions, labels) -> float:
+    """F1 of class 1; 0 where nothing is predicted or labelled positive."""
+    true_positive = np.sum((predictions == 1) & (labels == 1))
+    positives = np.sum(predictions == 1) + np.sum(labels == 1)
+    return float(2 * true_positive / positives) if positives else 0.0
+
+
+def mcc(predictions, labels) -> float:
+    """Matthews correlation of two classes: the Pearson correlation of two 0/1 variables; 0 where it is undefined."""
+    return pearson(predictions == 1, labels == 1)
+
+
+def pearson(predictions, labels) -> float:
+    """Pearson correlation; 0 where one side is constant or not finite (papers that report NaN mean a failed run)."""
+    x, y = np.asarray(predictions, np.float64), np.asarray(labels, np.float64)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    x, y = x - x.mean(), y - y.mean()
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+
+def spearman(predictions, labels) -> float:
+    """Pearson correlation of the ranks; ties share their average rank."""
+    return pearson(ranks(predictions), ranks(labels))
+
+
+def ranks(values) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)  # the highest rank of each distinct value
+    return (last - (counts - 1) / 2)[inverse]
+
+
+METRICS = {"accuracy": accuracy, "f1": f1, "mcc": mcc, "pearson": pearson, "spearman": spearman}
+
+
+def evaluate(task, predictions, labels) -> dict[str, float]:
+    """{name: value} for the task's metrics."""
+    return {name: METRICS[name](predictions, labels) for name in task.metrics}
+
+
+def score(task, values: dict[str, float]) -> float:
+    """The one number of a task: GLUE's mean of its metrics (MRPC: accuracy and F1)."""
+    return float(np.mean([values[name] for name in task.score]))
+
+
+def majority(task, labels) -> dict[str, float]:
+    """The task's metrics for always answering the most frequent class; for a constant number they are 0."""
+    answer = np.bincount(labels.astype(int)).argmax() if task.labels else 0.0
+    return evaluate(task, np.full(labels.shape, answer), labels)
+
+
+def judge(task, logits: np.ndarray, labels: np.ndarray) -> dict:
+    """logits [N,C], labels [N] -> score, metrics, the majority class's metrics, and why the run failed or ""."""
+    predictions = predict(task, logits)
+    values = evaluate(task, predictions, labels)
+    return {
+        "score": score(task, values),
+        "metrics": values,
+        "majority": majority(task, labels),
+        "failure": failure(task, logits, labels),
+    }
+
+
+def predict(task, logits: np.ndarray) -> np.ndarray:
+    """Logits [N,C] -> class numbers [N], or the numbers [N] of a regression."""
+    return logits.argmax(-1) if task.labels else logits[:, 0]
+
+
+def failure(task, logits: np.ndarray, labels: np.ndarray) -> str:
+    """Why the run counts as failed, or "". Mosbach et al. 2021, section 3: no better than the majority class."""
+    if not np.isfinite(logits).all():
+        return "an output is not a finite number"
+    predictions = predict(task, logits)
+    if np.ptp(predictions) == 0:
+        return "every example gets the same prediction"
+    own, baseline = score(task, evaluate(task, predictions, labels)), score(task, majority(task, labels))
+    if own <= baseline:
+        return f"score {own:.4f} is not above the majority baseline's {baseline:.4f}"
+    return ""

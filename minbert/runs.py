@@ -1,0 +1,116 @@
+"""The run folder: settings, log, metrics, model. It appears when training starts and is never overwritten."""
+
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import minbert
+from minbert.errors import InputError, TrainingError
+from minbert.weights import save_model, write_text
+
+
+class Run:
+    """One run's folder and what it prints. On the other ranks of a distributed run it is silent."""
+
+    def __init__(self, settings, runtime, steps: int):
+        self.settings, self.runtime = settings, runtime
+        self.folder = Path(settings.out or default_folder(settings))
+        self.active = runtime.is_main
+        # A bar on a terminal; elsewhere it is off, and `log` prints plain lines.
+        self.bar = tqdm(total=steps, unit="step", disable=not (self.active and sys.stderr.isatty()), dynamic_ncols=True)
+        if not self.active:
+            return
+        try:
+            self.folder.mkdir(parents=True)
+        except FileExistsError:
+            raise InputError(f"--out {self.folder} exists: a run never overwrites another") from None
+        except OSError as error:
+            raise InputError(f"--out {self.folder} cannot be made: {error.strerror}") from None
+        self.write("settings.json", asdict(settings) | environment(runtime))
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        """A run whose loss was not finite has failed, and says so in its metrics too."""
+        self.bar.close()
+        if kind is TrainingError:
+            self.write("metrics.json", self.about() | {"score": None, "failed": True, "failure": str(error)})
+
+    def about(self) -> dict:
+        s = self.settings
+        return {"task": s.task, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev"}
+
+    def say(self, text: str) -> None:
+        if self.active:
+            tqdm.write(text)
+
+    def note_left_out(self, examples) -> None:
+        """Tell of the records that the reader left out."""
+        if examples.left_out:
+            lines = ", ".join(map(str, examples.left_out[:10])) + (", ..." if len(examples.left_out) > 10 else "")
+            self.say(f"{examples.path}: left out {len(examples.left_out)} records without a label, line {lines}")
+
+    def log(self, row: dict) -> None:
+        """Append one line to log.jsonl, and show it."""
+        if not self.active:
+            return
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        penalty = f"  penalty {sum(row['penalty'].values()):.4f}" if row["penalty"] else ""
+        shown = f"loss {row['loss']:.4f}{penalty}  lr {row['lr']:.1e}  {row['tokens_per_second']:.0f} tokens/s"
+        self.bar.set_postfix_str(shown, refresh=False)
+        self.bar.update(row["step"] - self.bar.n)
+        if self.bar.disable:
+            left = tqdm.format_interval(row["seconds_left"])
+            print(f"step {row['step']}/{row['steps']}  epoch {row['epoch']}  {shown}  {left} left", flush=True)
+
+    def write(self, name: str, values: dict) -> None:
+        if self.active:
+            write_text(self.folder / name, json.dumps(values, indent=2) + "\n")
+
+    def save(self, model, tokenizer) -> None:
+        """Write model/, whole or not at all."""
+        if not self.active or self.settings.save == "none":
+            return
+        temporary = self.folder / ".model"
+        save_model(model, temporary)
+        tokenizer.save(temporary)
+        temporary.rename(self.folder / "model")
+
+    def finish(self, task, scores: dict, totals: dict) -> None:
+        """Write metrics.json, and print the line that everybody reads."""
+        peak = {"peak_memory_bytes": self.runtime.peak_memory()}
+        self.write("metrics.json", self.about() | scores | totals | peak)
+        if scores["failed"]:
+            self.say(f"FAILED RUN: {scores['failure']}")
+        self.say(f"{task.name} dev {describe_scores(task, scores)}  {self.folder}")
+
+
+def describe_scores(task, scores: dict) -> str:
+    """score 0.8262 (accuracy 0.7892, f1 0.8632; majority class 0.6838, 0.8122)"""
+    own = ", ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
+    majority = ", ".join(f"{value:.4f}" for value in scores["majority"].values())
+    return f"score {scores['score']:.4f} ({own}; majority class {majority})"
+
+
+def default_folder(settings) -> Path:
+    time_ = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{settings.task}-{settings.option}-seed{settings.seed}-{time_}"
+
+
+def environment(runtime) -> dict:
+    return {
+        "precision": runtime.precision,
+        "device": str(runtime.device),
+        "device_name": torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else platform.machine(),
+        "processes": runtime.world,
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "minbert": minbert.__version__},
+    }

@@ -1,0 +1,165 @@
+"""Where and in which precision a run computes. Applied from outside: the model knows none of it."""
+
+import hashlib
+import os
+import sys
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from minbert.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One process of a run. Each feature that is off is a null object, so that the loop has no `if`."""
+
+    device: torch.device
+    precision: str = "fp32"  # fp32, bf16 or fp16
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def autocast(self):
+        """Matrix products in the run's precision; weights and their gradients stay float32."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def wrap(self, objective: nn.Module, some_unused: bool) -> nn.Module:
+        """DistributedDataParallel around the whole objective. (Around the model, a method's second pass would
+        mark its parameters ready twice.)"""
+        if self.world == 1:
+            return objective
+        return DistributedDataParallel(objective, find_unused_parameters=some_unused, broadcast_buffers=False)
+
+    def unsynchronized(self, objective: nn.Module, last: bool):
+        """Gradients are averaged over the ranks with the last micro-batch of a step only."""
+        return nullcontext() if last or self.world == 1 else objective.no_sync()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over the ranks, on all of them."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def synchronize(self) -> None:
+        """Wait for the device, before a clock is read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_memory(self) -> int:
+        """Bytes: allocated on the GPU at most, or resident in this process at most; 0 where that is not told."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # kilobytes elsewhere
+
+    def __enter__(self) -> "Runtime":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.world > 1:
+            dist.destroy_process_group()
+
+
+def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = False) -> Runtime:
+    """Choose device and precision, and join the other processes if torchrun started this one.
+
+    Raises InputError for a device or a precision that is not there, or that the method rules out.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(chosen)
+    precision = choose_precision(precision, chosen, needs_fp32)
+    if needs_fp32:
+        torch.set_float32_matmul_precision("highest")  # TF32 rounds a small perturbation away, too
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return Runtime(chosen, precision, rank, world)
+
+
+def choose_device(name: str) -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    if not there[name]:
+        raise InputError(f"--device {name}: there is none here")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device, needs_fp32: bool) -> str:
+    if needs_fp32:
+        if name not in ("auto", "fp32"):
+            raise InputError(f"--precision {name}: this option perturbs its input by less than {name} resolves; use fp32")
+        return "fp32"
+    if name == "auto":
+        return "bf16" if computes_bf16(device) else "fp32"
+    if name == "fp16" and device.type != "cuda":
+        raise InputError(f"--precision fp16 needs a CUDA device, not {device.type}")
+    if name == "bf16" and device.type == "cuda" and not computes_bf16(device):
+        raise InputError("--precision bf16: this GPU does not compute in bfloat16; use fp16 or fp32")
+    return name
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the hardware itself multiplies bfloat16 matrices, without emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return False
+
+
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """Compile each layer in place: no parameter is renamed, and second passes reuse the layers' graphs."""
+    for layer in model.bert.layers:
+        layer.compile(backend=backend, dynamic=True)
+
+
+def derive_seed(*parts) -> int:
+    """One seed from several numbers and words: neighbours have nothing in common."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
+
+
+def generator_state(device: torch.device) -> tuple:
+    """(CPU state, device state or None, device): what dropout on `device` will draw from."""
+    own = torch.get_device_module(device).get_rng_state() if device.type != "cpu" else None
+    return torch.get_rng_state(), own, device
+
+
+def set_generator_state(state: tuple) -> None:
+    cpu, own, device = state
+    torch.set_rng_state(cpu)
+    if own is not None:
+        torch.get_device_module(device).set_rng_state(own)
+
+
+@contextmanager
+def replay(state: tuple):
+    """Run the body from an earlier generator state, so that it meets the same dropout masks bit for bit."""
+    before = generator_state(state[2])
+    set_generator_state(state)
+    try:
+        yield
+    finally:
+        set_generator_state(before)

@@ -1,0 +1,116 @@
+"""Settings: every choice of a run in one frozen dataclass, and its command line."""
+
+import argparse
+from dataclasses import dataclass, field, fields, replace
+from typing import get_args
+
+from minbert.errors import InputError
+from minbert.schedules import SCHEDULES
+from minbert.tasks import TASKS
+
+
+def setting(default, help: str, choices=None, many: bool = False):
+    """One field: its default, the text of --help, the values it may take, and whether it takes several."""
+    return field(default=default, metadata={"help": help, "choices": choices, "many": many})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """None stands for a default that depends on other settings: see `resolve`."""
+
+    task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
+    data: str = setting(None, "folder that holds the tasks' folders, RTE/ and so on")
+    model: str = setting(None, "folder with config.json and model.safetensors, or a model hub name")
+    option: str = setting("finetune", "method, or several joined with +; --options lists them")
+    set: tuple[str, ...] = setting((), "hyper-parameters of the methods: smart.eps=1e-3 ...", many=True)
+    epochs: int = setting(None, "passes over the training set (default 3)")
+    batch_size: int = setting(32, "examples in one optimizer step, over all processes and micro-batches")
+    lr: float = setting(None, "peak learning rate (default 2e-5; an option may bring its own)")
+    schedule: str = setting("linear", "how the learning rate moves", tuple(SCHEDULES))
+    warmup: float = setting(None, "share of all steps in which the learning rate rises (default 0.1)")
+    weight_decay: float = setting(0.01, "decoupled decay of all weights but biases and LayerNorms")
+    clip: float = setting(1.0, "largest global norm of a step's gradient; 0 turns clipping off")
+    bias_correction: bool = setting(True, "Adam's bias correction")
+    dropout: float = setting(None, "dropout everywhere: encoder, attention, head (default: config.json's)")
+    max_length: int = setting(256, "longest input in tokens; longer ones are cut")
+    max_steps: int = setting(None, "optimizer steps, instead of --epochs")
+    train_size: int = setting(None, "train on that many examples, the same ones for every seed")
+    accumulate: int = setting(1, "micro-batches that make up one step, to save memory")
+    seed: int = setting(0, "seed of dropout and noise, and of the two below")
+    init_seed: int = setting(None, "seed of the head's first weights (default: --seed)")
+    data_seed: int = setting(None, "seed of the order of the examples (default: --seed)")
+    precision: str = setting("auto", "auto is bf16 where the hardware has it, else fp32", ("auto", "fp32", "bf16", "fp16"))
+    device: str = setting("auto", "where to compute", ("auto", "cpu", "cuda", "mps"))
+    compile: bool = setting(False, "compile the layers with torch.compile")
+    evaluate: tuple[str, ...] = setting(("dev",), "splits to score after each epoch", ("dev", "train"), many=True)
+    save: str = setting("model", "what to keep beside the scores", ("model", "none"))
+    out: str = setting(None, "run folder (default runs/<task>-<option>-seed<seed>-<time>)")
+
+    def check(self) -> "Settings":
+        """Raise InputError for a value out of range or two settings that contradict each other."""
+        for name in ("epochs", "batch_size", "max_steps", "train_size", "accumulate"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "weight_decay", "clip", "seed", "init_seed", "data_seed"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{flag(name)} must be a number from 0 up, not {getattr(self, name)}")
+        for name in ("warmup", "dropout"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{flag(name)} must lie from 0 up to 1, not {getattr(self, name)}")
+        if self.max_length < 5:
+            raise InputError(f"--max-length must be at least 5, not {self.max_length}")
+        if self.warmup is not None and self.schedule == "constant":
+            raise InputError("--warmup goes with --schedule linear or slanted, not with constant")
+        if self.epochs is not None and self.max_steps is not None:
+            raise InputError("--epochs and --max-steps both say how long to train: give one")
+        if "dev" not in self.evaluate:
+            raise InputError("--evaluate train comes beside dev: --evaluate dev train")
+        for name in ("data", "model"):
+            if getattr(self, name) is None:
+                raise InputError(f"{flag(name)} is missing: {next(f.metadata['help'] for f in fields(self) if f.name == name)}")
+        return self
+
+    def resolve(self, lr: float) -> "Settings":
+        """Fill in the defaults that depend on others; `lr` is the option's learning rate."""
+        defaults = {
+            "lr": lr,
+            "epochs": 3 if self.max_steps is None else None,
+            "warmup": 0.0 if self.schedule == "constant" else 0.1,
+            "init_seed": self.seed,
+            "data_seed": self.seed,
+        }
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    def config_changes(self) -> dict:
+        """The fields of config.json that these settings replace: one dropout for encoder, attention and head."""
+        if self.dropout is None:
+            return {}
+        return {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+class Parser(argparse.ArgumentParser):
+    """An error is one line, as everywhere else."""
+
+    def error(self, message):
+        raise InputError(message)
+
+
+def parse(cls, argv: list[str], description: str):
+    """argv -> a checked settings object of the dataclass `cls`. Raises InputError."""
+    parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--options", action="store_true", default=argparse.SUPPRESS, help="list the options and exit")
+    for f in fields(cls):
+        more = {"help": f.metadata["help"], "default": argparse.SUPPRESS if f.default in (None, ()) else f.default}
+        if f.type is bool:
+            parser.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, **more)
+            continue
+        kind = get_args(f.type)[0] if f.metadata["many"] else f.type
+        more |= {"nargs": "+"} if f.metadata["many"] else {}
+        parser.add_argument(flag(f.name), type=kind, choices=f.metadata["choices"], **more)
+    values = vars(parser.parse_args(argv))
+    many = {f.name: tuple(values[f.name]) for f in fields(cls) if f.metadata["many"] and f.name in values}
+    return cls(**values | many).check()

@@ -1,0 +1,76 @@
+"""ONE table of tasks: where the files are, what their columns mean, and how a task is learned and scored."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minbert import losses
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    folder: str  # below --data
+    text: tuple[str, ...]  # the column of the sentence, or the two columns of the pair
+    label: str  # the column of the label
+    labels: tuple[str, ...]  # class i is written labels[i]; () for a number
+    metrics: tuple[str, ...]  # names in metrics.METRICS
+    score: tuple[str, ...]  # the task's score is the mean of these metrics
+    loss: Callable = losses.cross_entropy  # (logits [B,C], labels [B]) -> scalar
+    divergence: Callable = losses.symmetric_kl  # (logits [B,C], logits [B,C]) -> scalar
+    files: tuple[tuple[str, str], ...] = (("train", "train.tsv"), ("dev", "dev.tsv"), ("test", "test.tsv"))
+    header: tuple[str, ...] = ()  # the columns of train and dev files that have no header line
+    skip_short: bool = False  # the official files hold rows that lost columns: leave them out
+
+    @property
+    def outputs(self) -> int:
+        """C: a logit for each class, or the one predicted number."""
+        return max(1, len(self.labels))
+
+    def splits(self, name: str) -> tuple[str, ...]:
+        """dev -> the files it consists of: for MNLI dev and dev-mismatched."""
+        return tuple(split for split, _ in self.files if split == name or split.startswith(name + "-"))
+
+
+PAIR = ("sentence1", "sentence2")
+ENTAILMENT = ("entailment", "not_entailment")
+MNLI_FILES = (
+    ("train", "train.tsv"),
+    ("dev", "dev_matched.tsv"),
+    ("dev-mismatched", "dev_mismatched.tsv"),
+    ("test", "test_matched.tsv"),
+    ("test-mismatched", "test_mismatched.tsv"),
+)
+
+
+def classes(name, folder, text, label, labels, score=("accuracy",), metrics=("accuracy",), **more) -> Task:
+    return Task(name, folder, text, label, labels, metrics, score, **more)
+
+
+def regression(name, folder, text, label, score=("pearson", "spearman"), **more) -> Task:
+    metrics = ("pearson", "spearman")
+    more = {"loss": losses.mean_squared_error, "divergence": losses.squared_error} | more
+    return Task(name, folder, text, label, (), metrics, score, **more)
+
+
+# GLUE: Wang et al. 2019, arXiv:1804.07461v3. Class order as in the published GLUE models.
+GLUE = (
+    classes(
+        "cola", "CoLA", ("sentence",), "label", ("0", "1"), ("mcc",), ("mcc", "accuracy"),
+        header=("source", "label", "mark", "sentence"),
+    ),
+    classes("sst2", "SST-2", ("sentence",), "label", ("0", "1")),
+    classes(
+        "mrpc", "MRPC", ("#1 String", "#2 String"), "Quality", ("0", "1"), ("accuracy", "f1"), ("accuracy", "f1")
+    ),
+    regression("stsb", "STS-B", PAIR, "score"),
+    classes(
+        "qqp", "QQP", ("question1", "question2"), "is_duplicate", ("0", "1"), ("accuracy", "f1"), ("accuracy", "f1"),
+        skip_short=True,
+    ),
+    classes("mnli", "MNLI", PAIR, "gold_label", ("entailment", "neutral", "contradiction"), files=MNLI_FILES),
+    classes("qnli", "QNLI", ("question", "sentence"), "label", ENTAILMENT),
+    classes("rte", "RTE", PAIR, "label", ENTAILMENT),
+    classes("wnli", "WNLI", PAIR, "label", ("0", "1")),
+)  # fmt: skip
+
+TASKS = {task.name: task for task in GLUE}

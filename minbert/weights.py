@@ -1,0 +1,180 @@
+"""Weights in and out: safetensors only, published names <-> ours, a local folder or the model hub."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from minbert.config import BertConfig
+from minbert.errors import InputError
+
+logger = logging.getLogger("minbert")
+
+# Our module <- the published one; {} stands for the number of the layer.
+NAMES = {
+    "embeddings.token": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.segment": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "layers.{}.attention.query": "encoder.layer.{}.attention.self.query",
+    "layers.{}.attention.key": "encoder.layer.{}.attention.self.key",
+    "layers.{}.attention.value": "encoder.layer.{}.attention.self.value",
+    "layers.{}.attention.output": "encoder.layer.{}.attention.output.dense",
+    "layers.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+    "layers.{}.feed_forward.up": "encoder.layer.{}.intermediate.dense",
+    "layers.{}.feed_forward.down": "encoder.layer.{}.output.dense",
+    "layers.{}.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
+    "pooler": "pooler.dense",
+}
+IGNORED = ("embeddings.position_ids", "cls.", "classifier.")  # in a published file, but no part of the encoder
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FILES = ("config.json", WEIGHTS, INDEX, "model-*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+
+
+def published_name(ours: str) -> str:
+    """layers.3.attention.query.weight -> encoder.layer.3.attention.self.query.weight"""
+    module, kind = ours.rsplit(".", 1)
+    parts = module.split(".")
+    if parts[0] == "layers":
+        number, parts[1] = parts[1], "{}"
+        return NAMES[".".join(parts)].format(number) + "." + kind
+    return NAMES[module] + "." + kind
+
+
+def resolve(name_or_folder) -> Path:
+    """The local folder itself, or the cached snapshot of a model hub name, downloaded if need be.
+
+    huggingface_hub does the work: its cache and progress bars, HF_HUB_OFFLINE and HF_ENDPOINT apply.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(name_or_folder)
+    if folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise InputError(f"{name_or_folder} is not a folder with a model")
+    from huggingface_hub import snapshot_download  # slow to import, and a local folder does without
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=FILES))
+    except Exception as error:  # the library raises its own, the HTTP client's and the system's
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name} is no local folder, and the model hub did not give it: {reason}") from None
+
+
+def load_bert(cls, name_or_folder, changes: dict):
+    """Build `cls` from the folder's config.json (with `changes`) and fill it. See BertModel.from_pretrained."""
+    folder = resolve(name_or_folder)
+    config = BertConfig.from_json(folder / "config.json")
+    model = cls(BertConfig(**{**config.__dict__, **changes}))
+    fill(model, read_tensors(folder), folder)
+    return model.eval()
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of model.safetensors, or of the shards its index names, under the published names."""
+    tensors = {}
+    for path in weight_files(folder):
+        try:
+            tensors.update(load_file(path))
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist, though {INDEX} names it") from None
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read as safetensors: {error}") from None
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).exists():
+        try:
+            shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+            if all(shard == Path(shard).name for shard in shards):
+                return [folder / shard for shard in shards]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+        raise InputError(f"{folder / INDEX} is not an index of safetensors files in its own folder")
+    if (folder / "pytorch_model.bin").exists():
+        raise InputError(
+            f"{folder} has only pytorch_model.bin, a pickle, which can run any code when it is read. Convert it once, "
+            "where you trust it: load it with transformers and call save_pretrained(folder, safe_serialization=True)"
+        )
+    raise InputError(f"{folder} has no {WEIGHTS}")
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Copy published tensors into a BertModel, in float32. An absent pooler stays as initialised.
+
+    Raises InputError listing all that is missing, unexpected or of the wrong shape.
+    """
+    found = {canonical(name): tensor for name, tensor in tensors.items()}
+    wanted = {published_name(name): (name, tensor) for name, tensor in model.state_dict().items()}
+    if not any(name.startswith("pooler.") for name in found):
+        logger.warning("%s has no pooler: it starts from fresh weights", source)
+        wanted = {name: pair for name, pair in wanted.items() if not name.startswith("pooler.")}
+    problems = [f"missing {name} {list(own.shape)}" for name, (_, own) in wanted.items() if name not in found]
+    problems += [f"unexpected {n}" for n in found if n not in wanted and not n.startswith(IGNORED)]
+    problems += [
+        f"{name} is {list(found[name].shape)}, config.json says {list(own.shape)}"
+        for name, (_, own) in wanted.items()
+        if name in found and found[name].shape != own.shape
+    ]
+    if problems:
+        raise InputError(f"{source}: the weights do not fit: " + "; ".join(problems))
+    model.load_state_dict({ours: found[name].float() for name, (ours, _) in wanted.items()}, strict=False)
+
+
+def canonical(name: str) -> str:
+    """Without the prefix of a model with a head, and with today's names of LayerNorm's gamma and beta."""
+    name = name.removeprefix("bert.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def save_model(model: nn.Module, folder: Path) -> None:
+    """Write a SentenceModel as config.json + model.safetensors, under the published names, for transformers too.
+
+    One task: its head is `classifier`, and config.json carries its labels. Several: `classifier.<task>`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"bert.{published_name(n)}": t for n, t in model.bert.state_dict().items()}
+    for task, head in model.heads.items():
+        prefix = "classifier" if len(model.heads) == 1 else f"classifier.{task}"
+        tensors |= {f"{prefix}.{name}": t for name, t in head.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_file(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    config = model.bert.config.to_dict() | {"architectures": ["BertForSequenceClassification"]}
+    if len(model.tasks) == 1:
+        config |= label_fields(model.tasks[0])
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def label_fields(task) -> dict:
+    """What transformers needs to know of a head: its labels, and whether it regresses."""
+    if not task.labels:
+        return {"problem_type": "regression", "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    return {
+        "problem_type": "single_label_classification",
+        "id2label": {str(i): label for i, label in enumerate(task.labels)},
+        "label2id": {label: i for i, label in enumerate(task.labels)},
+    }
+
+
+def write_file(path: Path, write) -> None:
+    """`write(temporary path)`, then rename: under the final name there is the whole file or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,44 @@
+"""A second pass from perturbed embeddings, and what its dropout does. Shared by SMART, R3F, LNSR and FT+Noise.
+
+Dropout decides what such a penalty measures. With fresh masks the two passes disagree even where the
+perturbation is 0, and the penalty is mostly dropout noise, as in R-Drop; with shared masks they differ by
+the perturbation alone.
+"""
+
+from contextlib import contextmanager, nullcontext
+
+from torch import Tensor
+
+from minbert.runtime import replay
+
+DROPOUT = ("shared", "independent", "off")
+
+
+def second_pass(model, batch, h0: Tensor, clean, dropout: str) -> Tensor:
+    """Logits [B,C] from perturbed embeddings h0 [B,T,D].
+
+    dropout: "shared" repeats the masks of the clean pass, "independent" draws fresh ones, "off" has none
+    (compare then with `reference`, which has none either).
+    """
+    mode = {"shared": replay(clean.rng[0]), "independent": nullcontext(), "off": without_dropout(model)}
+    with mode[dropout]:
+        return model.head(model.encode(h0, batch)[-1], batch)
+
+
+def reference(model, batch, clean, dropout: str) -> tuple[Tensor, Tensor]:
+    """(h0, logits) to perturb and to compare with: the clean pass's own, or a pass without dropout."""
+    if dropout != "off":
+        return clean.hidden[0], clean.logits
+    with without_dropout(model):
+        plain = model(batch)
+    return plain.hidden[0], plain.logits
+
+
+@contextmanager
+def without_dropout(model):
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
