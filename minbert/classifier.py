@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from minbert.batches import Batch
 from minbert.bert import BertModel, attendable
+from minbert.dropout import Dropout
 from minbert.runtime import generator_state
 from minbert.tasks import Task
 
@@ -28,7 +29,7 @@ class SentenceModel(nn.Module):
         super().__init__()
         self.tasks = tuple(tasks)
         self.bert = bert
-        self.dropout = nn.Dropout(bert.config.hidden_dropout_prob)
+        self.dropout = Dropout(bert.config.hidden_dropout_prob)
         self.heads = nn.ModuleDict({task.name: nn.Linear(bert.config.hidden_size, task.outputs) for task in tasks})
         self.heads.apply(bert.initialize)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from minbert.config import BertConfig
+from minbert.dropout import Dropout
 
 
 class Embeddings(nn.Module):
@@ -18,7 +19,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, noise: Tensor | None = None):
         """[B,T] ids -> [B,T,D]. `noise` [B,T,D] is added to the token vectors, before all else."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from minbert.attention import SelfAttention
 from minbert.config import BertConfig
+from minbert.dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -14,7 +15,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, h: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]"""
