@@ -1,0 +1,63 @@
+"""GLUE scores beside transformers: same batches and recipe (lr 5e-5, batch 32, 3 epochs), one seed.
+
+    python benchmarks/glue_scores.py --model $MODEL --data $DATA --tasks mrpc cola stsb     # needs transformers
+
+train.py itself makes our score. The peer is transformers' model with torch.optim.AdamW in bf16 autocast, on
+the same batches. Every score is a line of its own as soon as it is there.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from peer import peer_model, peer_predict, peer_train
+
+from minbert import metrics
+from minbert.batches import Dataset
+from minbert.readers import read_examples
+from minbert.tasks import TASKS
+from minbert.tokenizer import load_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+LR, EPOCHS = 5e-5, 3
+
+
+def peer(args, name: str) -> dict:
+    task, tokenizer = TASKS[name], load_tokenizer(args.model)
+    train, dev = (Dataset(task, read_examples(task, args.data, s), tokenizer, 256) for s in ("train", "dev"))
+    batches = [rows for epoch in range(1, EPOCHS + 1) for rows in train.shuffled(32, args.seed, epoch)]
+    torch.manual_seed(args.seed)
+    model = peer_model(args.model, task.outputs)
+    peer_train(model, train, batches, LR, 1e-6, bf16=True)
+    return metrics.judge(task, peer_predict(model, dev, bf16=True), dev.labels.numpy())
+
+
+def ours(args, name: str) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, ROOT / "train.py", "--task", name, "--model", args.model, "--data", args.data]
+        command += ["--lr", LR, "--epochs", EPOCHS, "--seed", args.seed, "--save", "none", "--out", out]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        return json.loads((out / "metrics.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--tasks", nargs="+", default=["mrpc", "cola", "stsb"])
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    for name in args.tasks:
+        for who, score in (("minbert", ours), ("transformers", peer)):
+            result = score(args, name)
+            own = ", ".join(f"{k} {v:.4f}" for k, v in result["metrics"].items())
+            print(f"{name} seed {args.seed}  {who:12} score {result['score']:.4f}  ({own})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

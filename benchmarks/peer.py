@@ -1,0 +1,61 @@
+"""What the comparisons with transformers share: its model around our batches, one plain training loop."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+transformers.utils.logging.set_verbosity_error()
+
+from minbert.schedules import linear  # noqa: E402
+
+
+def peer_model(folder: str, outputs: int, **config) -> torch.nn.Module:
+    return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=outputs, **config)
+
+
+def peer_optimizer(model, lr: float, eps: float) -> torch.optim.Optimizer:
+    """torch.optim.AdamW, with the usual two groups by name."""
+    plain = [p for n, p in model.named_parameters() if "bias" in n or "LayerNorm" in n]
+    decayed = [p for n, p in model.named_parameters() if not ("bias" in n or "LayerNorm" in n)]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, eps=eps)
+
+
+def peer_logits(model, batch) -> torch.Tensor:
+    return model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), token_type_ids=batch.token_type_ids
+    ).logits
+
+
+def peer_train(model, dataset, batches, lr: float, eps: float, bf16: bool) -> list[float]:
+    """One step for each batch, warm-up 0.1 and linear decay, clipping at 1. Returns the losses."""
+    optimizer, losses = peer_optimizer(model, lr, eps), []
+    model.train()
+    for step, rows in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * linear(step, len(batches), 0.1)
+        batch = dataset.collate(rows)
+        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+            loss = dataset.task.loss(peer_logits(model, batch), batch.labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@torch.no_grad()
+def peer_predict(model, dataset, bf16: bool) -> np.ndarray:
+    model.eval()
+    logits = torch.zeros(len(dataset), dataset.task.outputs)
+    for rows in dataset.by_length(32):
+        batch = dataset.collate(rows)
+        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+            logits[batch.index] = peer_logits(model, batch).float()
+    return logits.numpy()

@@ -1,0 +1,60 @@
+"""The same training, step by step: our losses beside those of transformers' model and torch's AdamW.
+
+    python benchmarks/same_training.py --model $MODEL --data $DATA          # needs: pip install transformers
+
+RTE, batch 32, max-length 256, float32, dropout 0, the same head, batches and recipe. ε of Adam is 1e-12 here:
+ours and torch's put it in different places, which is the one intended difference (see minbert/optimizer.py).
+"""
+
+import argparse
+
+import torch
+from peer import peer_model, peer_train
+
+from minbert.batches import Dataset
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.optimizer import AdamW, parameter_groups
+from minbert.readers import read_examples
+from minbert.schedules import linear
+from minbert.tasks import TASKS
+from minbert.tokenizer import load_tokenizer
+
+STEPS, LR, EPS = 60, 2e-5, 1e-12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", required=True)
+    args = parser.parse_args()
+    task = TASKS["rte"]
+    dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
+    batches = dataset.shuffled(32, seed=0, epoch=0)[:STEPS]
+
+    torch.manual_seed(0)
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = SentenceModel(BertModel.from_pretrained(args.model, **no_dropout), [task])
+    peer = peer_model(args.model, task.outputs, **no_dropout)
+    peer.classifier.load_state_dict(model.heads["rte"].state_dict())
+
+    optimizer, ours = AdamW(parameter_groups(model, 0.01), lr=LR, eps=EPS), []
+    model.train()
+    for step, rows in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = LR * linear(step, STEPS, 0.1)
+        batch = dataset.collate(rows)
+        loss = task.loss(model(batch).logits, batch.labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        ours.append(loss.item())
+    theirs = peer_train(peer, dataset, batches, LR, EPS, bf16=False)
+    for step in (0, 1, 9, 29, 59):
+        print(f"step {step + 1:2}: minbert {ours[step]:.7f}  transformers {theirs[step]:.7f}")
+    print(f"largest difference of {STEPS} losses: {max(abs(a - b) for a, b in zip(ours, theirs)):.1e}")
+
+
+if __name__ == "__main__":
+    main()
