@@ -1,0 +1,97 @@
+"""Tiny stand-ins for everything: a random BERT of odd sizes, its tokenizer, and a task folder that can be learned."""
+
+import json
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+torch.set_num_threads(1)  # the tensors here are too small to share out
+
+from minbert import losses, weights  # noqa: E402
+from minbert.batches import Batch  # noqa: E402
+from minbert.bert import BertModel  # noqa: E402
+from minbert.classifier import SentenceModel  # noqa: E402
+from minbert.config import BertConfig  # noqa: E402
+from minbert.tasks import TASKS  # noqa: E402
+
+WORDS = "the a cat dog bird fish sees hears likes red green small big not and or runs sleeps".split()
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", ",", ".", '"']
+CONFIG = BertConfig(
+    vocab_size=len(VOCABULARY) + 3,
+    hidden_size=12,
+    num_hidden_layers=3,
+    num_attention_heads=3,
+    intermediate_size=20,
+    max_position_embeddings=40,
+    initializer_range=0.3,
+)
+
+# The four kinds of output that a method must work for.
+KINDS = {
+    "two classes": TASKS["rte"],
+    "three classes": TASKS["mnli"],
+    "regression": TASKS["stsb"],
+    "one logit": replace(
+        TASKS["stsb"], name="onelogit", loss=losses.binary_cross_entropy, divergence=losses.bernoulli_kl
+    ),
+}
+
+
+def make_model(*tasks, seed: int = 0, **changes) -> SentenceModel:
+    torch.manual_seed(seed)
+    return SentenceModel(BertModel(replace(CONFIG, **changes)), tasks or (TASKS["rte"],))
+
+
+def make_batch(task=TASKS["rte"], rows: int = 5, tokens: int = 7, seed: int = 0) -> Batch:
+    """Random ids with padding: row i has `tokens` - i of them real."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.arange(tokens) < (tokens - torch.arange(rows)).clamp(min=2)[:, None]
+    ids = torch.randint(5, CONFIG.vocab_size, (rows, tokens), generator=generator)
+    if task.labels:
+        labels = torch.arange(rows) % task.outputs
+    else:
+        labels = torch.arange(rows) % 2 if task.loss is losses.binary_cross_entropy else torch.rand(rows) * 5
+    segments = (torch.arange(tokens) > tokens // 2).long().expand(rows, -1) * real
+    return Batch(ids * real, segments, real, labels, torch.arange(rows), task)
+
+
+def write_rows(path: Path, rows: list[list[str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def sentence(rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(3, 8)))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A published-style checkpoint with vocab.txt."""
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    weights.save_model(make_model(TASKS["rte"]), folder)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory) -> Path:
+    """RTE in the official layout, 120/40/7 rows: entailed if the first sentence says "not"."""
+    folder, rng = tmp_path_factory.mktemp("glue"), random.Random(0)
+    for split, size in (("train", 120), ("dev", 40), ("test", 7)):
+        rows = [["index", "sentence1", "sentence2", "label"]]
+        for i in range(size):
+            first, second = sentence(rng), sentence(rng)
+            rows.append([str(i), first, second, "entailment" if "not" in first.split() else "not_entailment"])
+        write_rows(folder / "RTE" / f"{split}.tsv", [r[:3] for r in rows] if split == "test" else rows)
+    return folder
+
+
+@pytest.fixture
+def read_json():
+    return lambda path: json.loads(Path(path).read_text(encoding="utf-8"))
