@@ -1,7 +1,9 @@
 """Fine-tune one BERT on one task.
 
     python train.py --option smart --task rte --model MODEL --data DATA
-    python train.py --options                       # what --option can be
+    python train.py --options
+
+The second lists what --option can be.
 """
 
 import math

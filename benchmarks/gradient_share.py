@@ -13,20 +13,22 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minbert.batches import Dataset  # noqa: E402
-from minbert.bert import BertModel  # noqa: E402
-from minbert.classifier import SentenceModel  # noqa: E402
-from minbert.readers import read_examples  # noqa: E402
-from minbert.tasks import TASKS  # noqa: E402
-from minbert.tokenizer import load_tokenizer  # noqa: E402
-from minbert.training import Objective, fit  # noqa: E402
-from minbert.runtime import setup  # noqa: E402
-from minbert.settings import Settings  # noqa: E402
-from regularizers import build  # noqa: E402
+from minbert.batches import Dataset
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.readers import read_examples
+from minbert.runtime import setup
+from minbert.settings import Settings
+from minbert.tasks import TASKS
+from minbert.tokenizer import load_tokenizer
+from minbert.training import Objective, fit
+from regularizers import build
 
 ROWS = [(f"clamp {eps:g} {mode}", [f"smart.eps={eps:g}", f"smart.dropout={mode}"])
         for mode in ("shared", "independent") for eps in (0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)]  # fmt: skip
-ROWS += [(f"normalize {mode}", ["smart.project=normalize", f"smart.dropout={mode}"]) for mode in ("shared", "independent")]
+ROWS += [
+    (f"normalize {mode}", ["smart.project=normalize", f"smart.dropout={mode}"]) for mode in ("shared", "independent")
+]
 
 
 def norm(loss: torch.Tensor, model) -> float:

@@ -55,7 +55,9 @@ def ours(model_folder: str, data: str, more: list[str]) -> dict:
         out = Path(folder) / "run"
         command = [sys.executable, ROOT / "train.py", "--task", "rte", "--model", model_folder, "--data", data]
         command += ["--train-size", EXAMPLES, "--epochs", 1, "--batch-size", BATCH, "--max-length", LENGTH]
-        subprocess.run([*map(str, command), "--save", "none", "--out", str(out), *more], check=True, capture_output=True)
+        subprocess.run(
+            [*map(str, command), "--save", "none", "--out", str(out), *more], check=True, capture_output=True
+        )
         metrics = json.loads((out / "metrics.json").read_text())
     return {"seconds": metrics["seconds"], "peak": metrics["peak_memory_bytes"]}
 
@@ -83,7 +85,9 @@ def main() -> None:
             flush=True,
         )
     memory = statistics.median(a["peak"] for a, _ in rows) / statistics.median(b["peak"] for _, b in rows)
-    print(f"median ratio of times {statistics.median(ratios):.2f}, of peak memory {memory:.2f} ({platform.processor()})")
+    print(
+        f"median ratio of times {statistics.median(ratios):.2f}, of peak memory {memory:.2f} ({platform.processor()})"
+    )
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ class BertConfig:
                 raise InputError(f"{field.name} must be a number from 0 up to 1, not {value!r}")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
-                f"hidden_size {self.hidden_size} is not a multiple of "
-                f"num_attention_heads {self.num_attention_heads}"
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
 
     @classmethod

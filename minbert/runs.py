@@ -109,7 +109,9 @@ def environment(runtime) -> dict:
     return {
         "precision": runtime.precision,
         "device": str(runtime.device),
-        "device_name": torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else platform.machine(),
+        "device_name": torch.cuda.get_device_name(runtime.device)
+        if runtime.device.type == "cuda"
+        else platform.machine(),
         "processes": runtime.world,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "minbert": minbert.__version__},

@@ -123,7 +123,9 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device, needs_fp32: bool) -> str:
     if needs_fp32:
         if name not in ("auto", "fp32"):
-            raise InputError(f"--precision {name}: this option perturbs its input by less than {name} resolves; use fp32")
+            raise InputError(
+                f"--precision {name}: this option perturbs its input by less than {name} resolves; use fp32"
+            )
         return "fp32"
     if name == "auto":
         return "bf16" if computes_bf16(device) else "fp32"

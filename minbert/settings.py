@@ -39,7 +39,9 @@ class Settings:
     seed: int = setting(0, "seed of dropout and noise, and of the two below")
     init_seed: int = setting(None, "seed of the head's first weights (default: --seed)")
     data_seed: int = setting(None, "seed of the order of the examples (default: --seed)")
-    precision: str = setting("auto", "auto is bf16 where the hardware has it, else fp32", ("auto", "fp32", "bf16", "fp16"))
+    precision: str = setting(
+        "auto", "auto is bf16 where the hardware has it, else fp32", ("auto", "fp32", "bf16", "fp16")
+    )
     device: str = setting("auto", "where to compute", ("auto", "cpu", "cuda", "mps"))
     compile: bool = setting(False, "compile the layers with torch.compile")
     evaluate: tuple[str, ...] = setting(("dev",), "splits to score after each epoch", ("dev", "train"), many=True)
@@ -67,7 +69,9 @@ class Settings:
             raise InputError("--evaluate train comes beside dev: --evaluate dev train")
         for name in ("data", "model"):
             if getattr(self, name) is None:
-                raise InputError(f"{flag(name)} is missing: {next(f.metadata['help'] for f in fields(self) if f.name == name)}")
+                raise InputError(
+                    f"{flag(name)} is missing: {next(f.metadata['help'] for f in fields(self) if f.name == name)}"
+                )
         return self
 
     def resolve(self, lr: float) -> "Settings":

@@ -75,7 +75,5 @@ def word_piece(folder: Path) -> Backend:
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )
     backend.decoder = decoders.WordPiece()
-    backend.add_special_tokens(
-        [t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in vocabulary]
-    )
+    backend.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in vocabulary])
     return backend

@@ -171,11 +171,11 @@ class Meter:
 
     def check_finite(self, pending: list[Step], table: list[list[float]], norms: list[float]) -> None:
         for i, step in enumerate(pending):
-            # In fp16 the scaler meets infinite gradients as a matter of course, and skips the step.
-            norm = 0.0 if self.runtime.precision == "fp16" else norms[i]
-            if not all(math.isfinite(value) for value in (*table[i], norm)):
+            # In fp16 infinite gradients are a matter of course: the scaler skips the step.
+            loss, gradient = sum(table[i]), 0.0 if self.runtime.precision == "fp16" else norms[i]
+            if not math.isfinite(loss + gradient):
                 number = self.steps - len(pending) + i + 1
-                what = "loss" if math.isfinite(norm) else "loss or gradient"
+                what = "gradient" if math.isfinite(loss) else "loss"
                 ids = ", ".join(step.dataset.examples[row].id for row in step.rows)
                 raise TrainingError(f"step {number}: the {what} is not finite; its examples: {ids}")
 

@@ -13,7 +13,7 @@ OPTIONS = {"finetune": Method, "frozen": Frozen, "smart": Smart}
 
 
 def build(option: str, settings: Iterable[str] = ()) -> Sum:
-    """"smart+frozen", ["smart.eps=1e-3"] -> the methods, ready to attach. Raises InputError."""
+    """ "smart+frozen", ["smart.eps=1e-3"] -> the methods, ready to attach. Raises InputError."""
     names = option.split("+")
     for name in names:
         if name not in OPTIONS:

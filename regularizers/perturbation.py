@@ -20,8 +20,11 @@ def second_pass(model, batch, h0: Tensor, clean, dropout: str) -> Tensor:
     dropout: "shared" repeats the masks of the clean pass, "independent" draws fresh ones, "off" has none
     (compare then with `reference`, which has none either).
     """
-    mode = {"shared": replay(clean.rng[0]), "independent": nullcontext(), "off": without_dropout(model)}
-    with mode[dropout]:
+    if dropout == "shared":
+        mode = replay(clean.rng[0])
+    else:
+        mode = without_dropout(model) if dropout == "off" else nullcontext()
+    with mode:
         return model.head(model.encode(h0, batch)[-1], batch)
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 torch.set_num_threads(1)  # the tensors here are too small to share out
 
 from minbert import losses, weights  # noqa: E402
-from minbert.batches import Batch  # noqa: E402
+from minbert.batches import Batch, Dataset  # noqa: E402
 from minbert.bert import BertModel  # noqa: E402
 from minbert.classifier import SentenceModel  # noqa: E402
 from minbert.config import BertConfig  # noqa: E402
+from minbert.readers import Example, Examples  # noqa: E402
 from minbert.tasks import TASKS  # noqa: E402
+from minbert.tokenizer import Tokenizer, word_piece  # noqa: E402
 
 WORDS = "the a cat dog bird fish sees hears likes red green small big not and or runs sleeps".split()
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", ",", ".", '"']
@@ -81,13 +84,13 @@ def model_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory) -> Path:
-    """RTE in the official layout, 120/40/7 rows: entailed if the first sentence says "not"."""
+    """RTE in the official layout, 120/40/7 rows: entailed if the first sentence begins with "red"."""
     folder, rng = tmp_path_factory.mktemp("glue"), random.Random(0)
     for split, size in (("train", 120), ("dev", 40), ("test", 7)):
         rows = [["index", "sentence1", "sentence2", "label"]]
         for i in range(size):
-            first, second = sentence(rng), sentence(rng)
-            rows.append([str(i), first, second, "entailment" if "not" in first.split() else "not_entailment"])
+            first, label = rng.choice([("red", "entailment"), ("green", "not_entailment")])
+            rows.append([str(i), f"{first} {sentence(rng)}", sentence(rng), label])
         write_rows(folder / "RTE" / f"{split}.tsv", [r[:3] for r in rows] if split == "test" else rows)
     return folder
 
@@ -95,3 +98,19 @@ def data_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def read_json():
     return lambda path: json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def make_dataset(task=TASKS["rte"], size: int = 24, seed: int = 0) -> Dataset:
+    """Random sentences with labels for any of KINDS."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(size):
+        label = i % task.outputs if task.labels else float(i % 2)
+        rows.append(Example(str(i), sentence(rng), sentence(rng), label))
+    return Dataset(task, Examples(None, rows, []), Tokenizer(vocabulary_backend()), 32)
+
+
+def vocabulary_backend():
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+        return word_piece(Path(folder))

@@ -34,8 +34,10 @@ def loads_equal(folder: Path, tensors: dict, tolerance: float = 0) -> None:
 
 SPELLINGS = {
     "as published": lambda t: t,
-    "bert. prefix and heads": lambda t: {f"bert.{n}": v for n, v in t.items()}
-    | {"cls.predictions.bias": torch.zeros(3), "classifier.weight": torch.zeros(2, 12)},
+    "bert. prefix and heads": lambda t: (
+        {f"bert.{n}": v for n, v in t.items()}
+        | {"cls.predictions.bias": torch.zeros(3), "classifier.weight": torch.zeros(2, 12)}
+    ),
     "gamma and beta": lambda t: {
         n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
         for n, v in t.items()
@@ -69,7 +71,7 @@ def test_shards(published):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     loads_equal(folder, tensors)
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(InputError, match="model-00002-of-00002.safetensors does not exist"):
+    with pytest.raises(InputError, match=r"model-00002-of-00002\.safetensors does not exist"):
         BertModel.from_pretrained(folder)
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x.safetensors"}}')
     with pytest.raises(InputError, match="not an index"):
@@ -164,7 +166,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
             body = {"id": "tiny/bert", "sha": self.commit, "siblings": [{"rfilename": n} for n in files]}
             return self.reply(200, json.dumps(body).encode())
         if "/tree/" in self.path:
-            tree = [{"type": "file", "path": n, "size": (self.folder / n).stat().st_size, "oid": "0" * 40} for n in files]
+            tree = [
+                {"type": "file", "path": n, "size": (self.folder / n).stat().st_size, "oid": "0" * 40} for n in files
+            ]
             return self.reply(200, json.dumps(tree).encode())
         name = self.path.split("?")[0].rsplit("/", 1)[-1]
         if "/tiny/bert/resolve/" in self.path and name in files:

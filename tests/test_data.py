@@ -1,0 +1,169 @@
+"""The nine GLUE tasks in their official layouts, what the files may hold, and how batches are cut."""
+
+import collections
+
+import pytest
+import torch
+from conftest import VOCABULARY, write_rows
+
+from minbert.batches import WINDOW, Dataset
+from minbert.errors import InputError
+from minbert.readers import Example, Examples, read_examples, subset
+from minbert.tasks import GLUE, TASKS
+from minbert.tokenizer import load_tokenizer
+
+# One training row of each task with its header line, columns as in the official files.
+OFFICIAL = {
+    "cola": (None, ["gj04", "0", "*", "cat the"], ("cat the", None, 0)),
+    "sst2": (["sentence", "label"], ["a fine bird ", "1"], ("a fine bird ", None, 1)),
+    "mrpc": (["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], ["1", "7", "8", '" a', "b"], ('" a', "b", 1)),
+    "stsb": (
+        "index genre filename year old_index source1 source2 sentence1 sentence2 score".split(),
+        ["0", "g", "f", "y", "1", "s", "t", "a cat", "a dog", "2.500"],
+        ("a cat", "a dog", 2.5),
+    ),
+    "qqp": (
+        ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"],
+        ["9", "1", "2", "a?", "b?", "0"],
+        ("a?", "b?", 0),
+    ),
+    "mnli": (
+        "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
+        "sentence1 sentence2 label1 gold_label".split(),
+        ["0", "p", "q", "g", "b1", "b2", "p1", "p2", "one", "two", "neutral", "contradiction"],
+        ("one", "two", 2),
+    ),
+    "qnli": (["index", "question", "sentence", "label"], ["0", "who?", "me", "not_entailment"], ("who?", "me", 1)),
+    "rte": (["index", "sentence1", "sentence2", "label"], ["0", "s", "t", "entailment"], ("s", "t", 0)),
+    "wnli": (["index", "sentence1", "sentence2", "label"], ["0", "s", "t", "1"], ("s", "t", 1)),
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_official_layout(tmp_path, name):
+    task, (header, row, expected) = TASKS[name], OFFICIAL[name]
+    write_rows(tmp_path / task.folder / "train.tsv", [header, row] if header else [row])
+    (example,) = read_examples(task, tmp_path, "train").rows
+    assert (example.text, example.pair, example.label) == expected
+
+
+def test_all_nine_are_there():
+    assert {task.name for task in GLUE} == set(OFFICIAL)
+    assert TASKS["mnli"].splits("dev") == ("dev", "dev-mismatched")
+    assert TASKS["rte"].splits("dev") == ("dev",)
+
+
+def test_cola_test_file_has_a_header_and_no_labels(tmp_path):
+    write_rows(tmp_path / "CoLA" / "test.tsv", [["index", "sentence"], ["0", "the cat"], ["1", "dog"]])
+    rows = read_examples(TASKS["cola"], tmp_path, "test").rows
+    assert rows == [Example("0", "the cat", None, None), Example("1", "dog", None, None)]
+
+
+def rte(tmp_path, text: str, encoding="utf-8") -> Examples:
+    (tmp_path / "RTE").mkdir(exist_ok=True)
+    (tmp_path / "RTE" / "train.tsv").write_bytes(text.encode(encoding))
+    return read_examples(TASKS["rte"], tmp_path, "train")
+
+
+HEADER = "index\tsentence1\tsentence2\tlabel\n"
+
+
+def test_byte_order_mark_quotes_carriage_returns_and_line_separators(tmp_path):
+    text = "\ufeff" + HEADER + '0\t"a" b"\tc\u2028d\x85e\tentailment\r\n1\tx\ry\t z \tnot_entailment'
+    first, second = rte(tmp_path, text).rows
+    assert (first.text, first.pair, first.label) == ('"a" b"', "c\u2028d\x85e", 0)
+    assert (second.text, second.pair, second.label) == ("x\ry", " z ", 1)
+
+
+def test_rows_without_a_label_are_counted_and_left_out(tmp_path):
+    read = rte(tmp_path, HEADER + "0\ta\tb\tentailment\n1\ta\tb\t\n2\ta\tb\n3\ta\tb\tnot_entailment\n")
+    assert read.left_out == [3, 4]
+    assert [example.id for example in read.rows] == ["0", "3"]
+
+
+def test_short_rows_of_qqp_are_left_out(tmp_path):
+    header, row, _ = OFFICIAL["qqp"]
+    write_rows(tmp_path / "QQP" / "train.tsv", [header, row, row[:3], row])
+    read = read_examples(TASKS["qqp"], tmp_path, "train")
+    assert (len(read.rows), read.left_out) == (2, [3])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (HEADER + "0\ta\n", r"train.tsv:2 has 2 columns instead of 4"),
+        (HEADER + "0\ta\tb\tperhaps\n", r"train.tsv:2: label 'perhaps' is none of entailment, not_entailment"),
+        ("index\tsentence1\tlabel\n", r"train.tsv has no column 'sentence2'; its columns are index, sentence1, label"),
+        (HEADER, "train.tsv has no rows"),
+        ("", "train.tsv has no column"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        rte(tmp_path, text)
+
+
+def test_more_errors(tmp_path):
+    with pytest.raises(InputError, match=r"dev.tsv does not exist: --data names the folder that holds RTE/"):
+        read_examples(TASKS["rte"], tmp_path, "dev")
+    with pytest.raises(InputError, match="not UTF-8"):
+        rte(tmp_path, HEADER + "0\té\tb\tentailment\n", encoding="latin-1")
+    header, row, _ = OFFICIAL["stsb"]
+    write_rows(tmp_path / "STS-B" / "train.tsv", [header, [*row[:-1], "nan"]])
+    with pytest.raises(InputError, match=r"train.tsv:2: score 'nan' is not a number"):
+        read_examples(TASKS["stsb"], tmp_path, "train")
+
+
+def test_subset_is_the_same_every_time():
+    rows = [Example(str(i), "a", None, 0) for i in range(100)]
+    chosen = subset(Examples(None, rows, []), 13).rows
+    assert chosen == subset(Examples(None, rows, []), 13).rows
+    assert len(chosen) == 13 == len(set(chosen)) and chosen != rows[:13]
+    assert subset(Examples(None, rows, []), None).rows == rows
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Dataset:
+    """As many rows as RTE has, of lengths spread as unevenly."""
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    generator = torch.Generator().manual_seed(0)
+    sizes = (torch.randn(2490, generator=generator) * 0.5 + 3.8).exp().clamp(1, 200).int().tolist()
+    rows = [Example(str(i), "cat " * n, "dog", i % 2) for i, n in enumerate(sizes)]
+    return Dataset(TASKS["rte"], Examples(None, rows, []), load_tokenizer(tmp_path), 256)
+
+
+def test_each_example_comes_once_an_epoch_in_an_order_of_its_own(dataset):
+    epochs = [dataset.shuffled(32, seed, epoch) for seed, epoch in ((0, 1), (0, 2), (1, 1))]
+    for batches in epochs:
+        assert collections.Counter(row for rows in batches for row in rows) == collections.Counter(range(2490))
+        assert sorted(map(len, batches)) == [2490 % 32] + [32] * (2490 // 32)
+    assert dataset.shuffled(32, 0, 1) == epochs[0]
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def real_share(dataset, batches) -> float:
+    padded = sum(int(dataset.lengths[rows].max()) * len(rows) for rows in batches)
+    return int(dataset.lengths.sum()) / padded
+
+
+def test_batches_are_mostly_real_tokens_and_not_in_order_of_length(dataset):
+    batches = dataset.shuffled(32, 0, 1)
+    assert real_share(dataset, batches) > 0.85
+    assert real_share(dataset, [list(range(i, min(i + 32, 2490))) for i in range(0, 2490, 32)]) < 0.5  # unsorted
+    longest = [dataset.lengths[rows].max().item() for rows in batches]
+    rank = torch.tensor(longest).argsort().argsort().double()
+    assert torch.corrcoef(torch.stack([rank, torch.arange(len(rank)).double()]))[0, 1].abs() < 0.4
+    assert len(dataset) > WINDOW * 32  # more than one window was cut
+
+
+def test_collate_pads_to_the_longest_and_marks_what_is_real(dataset):
+    batch = dataset.collate([3, 5, 8])
+    assert batch.input_ids.shape == batch.attention_mask.shape == (3, int(dataset.lengths[[3, 5, 8]].max()))
+    assert batch.attention_mask.sum(1).tolist() == dataset.lengths[[3, 5, 8]].tolist()
+    assert (batch.input_ids[~batch.attention_mask] == 0).all()
+    assert batch.labels.tolist() == [1, 1, 0] and batch.index.tolist() == [3, 5, 8] and len(batch) == 3
+    assert batch.token_type_ids.sum(1).tolist() == [2, 2, 2]  # dog [SEP]
+
+
+def test_evaluation_order_holds_every_example_once(dataset):
+    assert sorted(row for rows in dataset.by_length(50) for row in rows) == list(range(2490))

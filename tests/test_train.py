@@ -1,0 +1,156 @@
+"""train.py as a user runs it: a whole run on tiny files, and every mistake in one line with exit status 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train
+from minbert import BertModel
+from minbert.settings import Settings, parse
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def arguments(model_folder, data_folder, tmp_path):
+    return ["--model", str(model_folder), "--data", str(data_folder), "--out", str(tmp_path / "run"), "--device", "cpu",
+            "--batch-size", "16", "--max-length", "32"]  # fmt: skip
+
+
+def test_a_whole_run(arguments, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, "--option", "smart", "--lr", "1e-2", "--epochs", "8"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run"
+    last = done.stdout.splitlines()[-1]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert f"score {metrics['score']:.4f} (accuracy " in last and last.endswith(str(folder))
+    assert (metrics["task"], metrics["option"], metrics["seed"], metrics["split"]) == ("rte", "smart", 0, "dev")
+    assert metrics["metrics"].keys() == metrics["majority"].keys() == {"accuracy"}
+    assert metrics["steps"] == 64 and metrics["epochs"] == 8 and len(metrics["history"]) == 8
+    assert metrics["history"][-1]["dev"]["score"] == metrics["score"]
+    assert metrics["failed"] is False and metrics["failure"] == ""
+    assert metrics["parameters"] == metrics["trainable_parameters"] and metrics["added_parameters"] == 0
+    for name in ("train_loss", "seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes"):
+        assert metrics[name] > 0
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["lr"], settings["warmup"], settings["precision"]) == (1e-2, 0.1, "fp32")
+    assert settings["versions"]["torch"] == torch.__version__
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 64 and set(rows[0]["penalty"]) == {"smart.smoothness", "smart.proximal"}
+    assert BertModel.from_pretrained(folder / "model").config.hidden_size == 12
+    assert (folder / "model" / "tokenizer.json").exists()
+    assert not [p for p in folder.rglob("*") if p.name.startswith(".")]
+
+
+def test_the_score_is_that_of_the_saved_model(arguments, tmp_path, read_json):
+    """Read model/ back with nothing but the public names, and score it by hand."""
+    from minbert import SentenceModel, load_tokenizer
+    from minbert.batches import Dataset
+    from minbert.readers import read_examples
+    from minbert.tasks import TASKS
+
+    assert train.main([*arguments, "--precision", "fp32", "--lr", "3e-3"]) == 0
+    folder, task = tmp_path / "run" / "model", TASKS["rte"]
+    model = SentenceModel(BertModel.from_pretrained(folder), [task]).eval()
+    head = {n: t for n, t in load_file(folder / "model.safetensors").items() if n.startswith("classifier.")}
+    model.heads["rte"].load_state_dict({n.removeprefix("classifier."): t for n, t in head.items()})
+    dev = Dataset(task, read_examples(task, arguments[3], "dev"), load_tokenizer(folder), 32)
+    predicted = model(dev.collate(list(range(40)))).logits.argmax(-1)
+    accuracy = (predicted == dev.labels).double().mean().item()
+    assert read_json(tmp_path / "run" / "metrics.json")["score"] == pytest.approx(accuracy)
+
+
+def test_frozen_trains_the_head_alone(arguments, tmp_path, read_json, model_folder):
+    assert train.main([*arguments, "--option", "frozen", "--max-steps", "3", "--evaluate", "dev", "train"]) == 0
+    before, after = (load_file(f / "model.safetensors") for f in (model_folder, tmp_path / "run" / "model"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["trainable_parameters"] == 12 * 2 + 2
+    assert read_json(tmp_path / "run" / "settings.json")["lr"] == 1e-3
+    assert metrics["history"][0].keys() == {"epoch", "dev", "train"}
+
+
+def test_seeds_of_head_and_order_can_be_held(arguments, tmp_path, read_json):
+    heads = {}
+    for name, more in (("a", []), ("b", ["--seed", "1"]), ("c", ["--seed", "1", "--init-seed", "0"])):
+        run = tmp_path / name
+        assert train.main([*arguments, "--out", str(run), "--max-steps", "1", "--lr", "0", *more]) == 0
+        heads[name] = load_file(run / "model" / "model.safetensors")["classifier.weight"]
+    assert torch.equal(heads["a"], heads["c"]) and not torch.equal(heads["a"], heads["b"])
+
+
+def test_options(capsys):
+    assert train.main(["--options"]) == 0
+    assert "smart.eps=0.01" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--task", "sst3"], "--task: invalid choice: 'sst3'"),
+        (["--option", "smrat"], "'smrat' is none of"),
+        (["--set", "smart.eps=1"], "smart is not in --option finetune"),
+        (["--schedule", "constant", "--warmup", "0.1"], "--warmup goes with"),
+        (["--epochs", "1", "--max-steps", "2"], "give one"),
+        (["--option", "smart", "--precision", "bf16"], "use fp32"),
+        (["--precision", "fp16"], "needs a CUDA device"),
+        (["--max-length", "64"], "--max-length 64: the model has 40 positions"),
+        (["--max-length", "4"], "at least 5"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--lr", "-1"], "--lr must be"),
+        (["--lr", "nan"], "--lr must be"),
+        (["--dropout", "1"], "--dropout must lie"),
+        (["--epochs", "two"], "invalid int value: 'two'"),
+        (["--task", "mrpc"], "train.tsv does not exist"),
+        (["--model", "./nowhere"], "not a folder"),
+        (["--evaluate", "train"], "beside dev"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing_behind(arguments, tmp_path, capsys, more, message):
+    assert train.main([*arguments, *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("train.py: ") and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_never_overwritten(arguments, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    assert train.main(arguments) == 2
+    assert "exists" in capsys.readouterr().err and list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_vocabulary_beyond_the_embedding(arguments, model_folder, tmp_path, capsys):
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for file in model_folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    with (copy / "vocab.txt").open("a") as file:
+        file.writelines(f"more{i}\n" for i in range(9))
+    assert train.main([*arguments, "--model", str(copy)]) == 2
+    assert "vocab_size" in capsys.readouterr().err
+
+
+def test_a_broken_run_says_so_in_its_metrics(arguments, tmp_path, capsys, read_json):
+    assert train.main([*arguments, "--lr", "1e30", "--clip", "0", "--precision", "fp32"]) == 1
+    assert "not finite; its examples: " in capsys.readouterr().err
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["failed"] is True and "not finite" in metrics["failure"]
+
+
+def test_defaults():
+    settings = parse(Settings, ["--model", "m", "--data", "d"], "").resolve(lr=2e-5)
+    assert (settings.task, settings.epochs, settings.batch_size, settings.lr) == ("rte", 3, 32, 2e-5)
+    assert (settings.schedule, settings.warmup, settings.weight_decay, settings.clip) == ("linear", 0.1, 0.01, 1.0)
+    assert (settings.bias_correction, settings.max_length, settings.seed) == (True, 256, 0)
+    assert parse(Settings, ["--model", "m", "--data", "d", "--no-bias-correction"], "").bias_correction is False

@@ -1,0 +1,142 @@
+"""The loop: what one step is, however it is cut; what it logs; how it fails."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import KINDS, make_dataset, make_model
+
+from minbert.errors import TrainingError
+from minbert.runtime import Runtime, compile_blocks
+from minbert.settings import Settings
+from minbert.tasks import TASKS
+from minbert.training import Objective, backward, deal, evaluate, fit, predict
+from regularizers import build
+
+CPU = Runtime(torch.device("cpu"))
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+class Log:
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row):
+        self.rows.append(row)
+
+
+def gradients(accumulate: int, rows: list[int]):
+    model, dataset = make_model(**NO_DROPOUT).double().train(), make_dataset()
+    objective = Objective(model, build("finetune"))
+    settings = Settings(accumulate=accumulate)
+    terms, tokens = backward(objective, dataset, rows, settings, CPU, CPU.scaler(), 0)
+    return torch.cat([p.grad.flatten() for p in model.parameters()]), terms["task"], tokens
+
+
+@pytest.mark.parametrize("rows", [list(range(10)), [4, 7, 2], [5]])
+@pytest.mark.parametrize("accumulate", [2, 3, 4])
+def test_micro_batches_add_up_to_the_whole_batch(accumulate, rows):
+    """Uneven pieces, and more pieces than rows, too."""
+    whole, pieces = gradients(1, rows), gradients(accumulate, rows)
+    assert (whole[0] - pieces[0]).norm() < 1e-12 * whole[0].norm()
+    assert whole[1].item() == pytest.approx(pieces[1].item(), abs=1e-12)
+    assert whole[2] == pieces[2]
+
+
+def test_rows_are_dealt_out_once():
+    for rows in ([1, 2, 3, 4, 5], [7]):
+        hands = [deal(rows, i, 3) for i in range(3)]
+        assert sorted(r for hand, weight in hands for r in hand if weight) == rows
+        assert sum(weight for _, weight in hands) == pytest.approx(1.0)
+
+
+def run_fit(steps: int, log=None, dataset=None, **settings):
+    dataset = dataset or make_dataset(size=30)
+    model = make_model()
+    settings = Settings(lr=1e-2, warmup=0.1, **settings)
+    epochs = []
+
+    def plan(epoch):
+        epochs.append(epoch)
+        return [(dataset, rows) for rows in dataset.shuffled(4, 0, epoch)]
+
+    objective = Objective(model, build("finetune"))
+    totals, history = fit(objective, plan, lambda epoch: {"seen": epoch}, steps, settings, CPU, log or Log())
+    return model, totals, history, epochs
+
+
+def test_steps_epochs_and_the_log():
+    log = Log()
+    _, totals, history, epochs = run_fit(20, log)  # 8 batches an epoch
+    assert epochs == [1, 2, 3] and [h["seen"] for h in history] == [1, 2, 3]
+    assert (totals["steps"], totals["epochs"]) == (20, 3)
+    assert [row["step"] for row in log.rows] == [8, 16, 20]
+    assert log.rows[-1]["lr"] == pytest.approx(1e-2 * 1 / 18)  # step 19 of 20, after a warm-up of 2
+    assert set(log.rows[0]) >= {"step", "epoch", "loss", "penalty", "lr", "gradient_norm", "tokens_per_second"}
+    assert totals["examples_per_second"] > 0 and totals["tokens_per_second"] > totals["examples_per_second"]
+
+
+def test_training_learns():
+    log = Log()
+    run_fit(80, log)
+    assert log.rows[-1]["loss"] < 0.7 * log.rows[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_bits():
+    a, b, c = (run_fit(9, seed=seed)[0].state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_clipping_limits_the_gradient_and_logs_the_norm_before():
+    norms = {}
+    for clip in (0.0, 1e-3):
+        log = Log()
+        model = run_fit(3, log, clip=clip, bias_correction=False)[0]
+        norms[clip] = (log.rows[0]["gradient_norm"], model)
+    assert norms[0.0][0] > 1e-3 and norms[1e-3][0] > 1e-3
+
+
+def test_a_loss_that_is_not_finite_names_step_and_examples():
+    dataset = make_dataset(TASKS["stsb"], size=30)
+    dataset.labels[17] = math.inf
+    model = make_model(TASKS["stsb"])
+    plan = lambda epoch: [(dataset, list(range(i, i + 5))) for i in range(0, 30, 5)]  # noqa: E731
+    with pytest.raises(TrainingError, match="step 4: the loss is not finite; its examples: 15, 16, 17, 18, 19"):
+        fit(Objective(model, build("finetune")), plan, lambda e: {}, 6, Settings(lr=1e-3, warmup=0.1), CPU, Log())
+
+
+def test_predictions_are_in_the_files_order_whatever_the_batches():
+    model, dataset = make_model().double(), make_dataset(size=23)
+    whole, small = (predict(model, dataset, size, CPU) for size in (23, 4))
+    assert np.allclose(whole, small, atol=1e-6)
+    one = model(dataset.collate([11])).logits
+    assert np.allclose(whole[11], one.detach().numpy(), atol=1e-6)
+
+
+def test_mnli_averages_its_two_dev_sets():
+    task = KINDS["three classes"]
+    model, parts = make_model(task), {"dev": make_dataset(task, 20, 1), "dev-mismatched": make_dataset(task, 11, 2)}
+    scores = evaluate(model, parts, 8, CPU)
+    accuracies = []
+    for dataset in parts.values():
+        logits = predict(model, dataset, 8, CPU)
+        accuracies.append(float((logits.argmax(-1) == dataset.labels.numpy()).mean()))
+    assert scores["metrics"] == {"accuracy": accuracies[0], "accuracy-mismatched": accuracies[1]}
+    assert scores["score"] == pytest.approx(sum(accuracies) / 2)
+
+
+def test_bf16_and_compiled_layers_train_as_well():
+    dataset = make_dataset(size=30)
+    for runtime, compiled in ((Runtime(torch.device("cpu"), "bf16"), False), (CPU, True)):
+        model = make_model()
+        if compiled:
+            compile_blocks(model, backend="aot_eager")
+        log = Log()
+        plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(4, 0, epoch)]  # noqa: E731
+        objective = Objective(model, build("smart"))
+        objective.method.attach(model)
+        fit(objective, plan, lambda e: {}, 32, Settings(lr=5e-3, warmup=0.1), runtime, log)
+        assert log.rows[-1]["loss"] < log.rows[0]["loss"]
+        assert model.bert.layers[0].attention.query.weight.dtype == torch.float32

@@ -1,0 +1,66 @@
+"""Run by test_runtime.py as two gloo processes: every option, on both ranks, must train as one process would."""
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from conftest import make_dataset, make_model
+
+from minbert.runtime import Runtime, setup
+from minbert.settings import Settings
+from minbert.training import Objective, backward, fit, predict
+from regularizers import OPTIONS, build
+
+SETTINGS = Settings(lr=1e-2, warmup=0.1, batch_size=5, accumulate=2)
+
+
+class Silent:
+    def log(self, row: dict) -> None:
+        """No run folder here."""
+
+
+def objective_for(option: str, dropout: float) -> Objective:
+    model = make_model(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    objective = Objective(model, build(option))
+    objective.method.attach(model)
+    return objective
+
+
+def gradient(option: str, runtime: Runtime) -> torch.Tensor:
+    """Of the first step, without dropout, on a batch that does not divide evenly."""
+    objective = objective_for(option, dropout=0.0).double().train()
+    wrapped = runtime.wrap(objective, some_unused=False)
+    noise = torch.full((32, 32, 12), 3e-3, dtype=torch.float64)  # the same for every example, however dealt out
+    draw, torch.randn_like = torch.randn_like, lambda x: noise[: x.shape[0], : x.shape[1]]
+    try:
+        backward(wrapped, make_dataset(), [3, 1, 4, 15, 9, 2, 6], SETTINGS, runtime, runtime.scaler(), 0)
+    finally:
+        torch.randn_like = draw
+    return torch.cat([p.grad.flatten() for p in objective.model.parameters() if p.grad is not None])
+
+
+def check_equal_on_both(tensors, what: str) -> None:
+    for tensor in tensors:
+        pair = [torch.empty_like(tensor) for _ in range(2)]
+        dist.all_gather(pair, tensor.detach().contiguous())
+        assert torch.equal(*pair), f"{what} differs between the ranks"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    runtime, alone = setup("cpu", "fp32"), Runtime(torch.device("cpu"))
+    dataset = make_dataset()
+    for option in OPTIONS:
+        together, single = gradient(option, runtime), gradient(option, alone)
+        assert (together - single).norm() <= 1e-6 * single.norm(), f"{option}: the first gradient differs"
+        objective = objective_for(option, dropout=0.1)
+        plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(5, 0, epoch)]  # noqa: E731
+        fit(objective, plan, lambda epoch: {}, 8, SETTINGS, runtime, Silent())
+        check_equal_on_both(objective.state_dict().values(), option)
+        shared, whole = (predict(objective.model, dataset, 3, r) for r in (runtime, alone))
+        assert np.allclose(shared, whole, atol=1e-6), f"{option}: predictions differ"
+    print("all equal")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
