@@ -1,6 +1,6 @@
 """GLUE scores beside transformers: same batches and recipe (lr 5e-5, batch 32, 3 epochs), one seed.
 
-    python benchmarks/glue_scores.py --model $MODEL --data $DATA --tasks mrpc cola stsb     # needs transformers
+    python -m benchmarks.glue_scores --model $MODEL --data $DATA --tasks mrpc cola stsb     # needs transformers
 
 train.py itself makes our score. The peer is transformers' model with torch.optim.AdamW in bf16 autocast, on
 the same batches. Every score is a line of its own as soon as it is there.
@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from peer import peer_model, peer_predict, peer_train
 
+from benchmarks.peer import peer_model, peer_predict, peer_train
 from minbert import metrics
 from minbert.batches import Dataset
 from minbert.readers import read_examples

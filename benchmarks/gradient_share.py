@@ -1,17 +1,13 @@
 """How much of SMART is there: |gradient of the penalty| / |gradient of the task loss|, for several ε.
 
-    python benchmarks/gradient_share.py --model $MODEL --data $DATA --task mrpc
+    python -m benchmarks.gradient_share --model $MODEL --data $DATA --task mrpc
 
 Weight 1, no proximal term; mean over 8 batches of 32, at a new head and after one epoch of plain fine-tuning.
 """
 
 import argparse
-import sys
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from minbert.batches import Dataset
 from minbert.bert import BertModel

@@ -1,19 +1,16 @@
 """AdamW's step beside torch.optim.AdamW, with foreach and without, on the parameters of a BERT.
 
-    python benchmarks/optimizer_speed.py --model $MODEL          # a folder with config.json; without it BERT-base
+    python -m benchmarks.optimizer_speed --model $MODEL          # a folder with config.json; without it BERT-base
 
 Twenty rounds; in each the three take one step in turn, on copies of the same parameters and gradients.
 """
 
 import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from minbert import AdamW, BertConfig, BertModel
 from minbert.runtime import setup

@@ -1,6 +1,6 @@
 """A real checkpoint beside transformers: hidden states, token ids of all GLUE files, and the way back.
 
-python benchmarks/parity.py --model $MODEL --data $DATA          # needs: pip install transformers
+python -m benchmarks.parity --model $MODEL --data $DATA          # needs: pip install transformers
 """
 
 import argparse
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 import transformers
-from peer import peer_logits, peer_model
 
+from benchmarks.peer import peer_logits, peer_model
 from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel

@@ -1,17 +1,14 @@
 """What the comparisons with transformers share: its model around our batches, one plain training loop."""
 
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-transformers.utils.logging.set_verbosity_error()
+from minbert.schedules import linear
 
-from minbert.schedules import linear  # noqa: E402
+transformers.utils.logging.set_verbosity_error()
 
 
 def peer_model(folder: str, outputs: int, **config) -> torch.nn.Module:

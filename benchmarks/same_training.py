@@ -1,6 +1,6 @@
 """The same training, step by step: our losses beside those of transformers' model and torch's AdamW.
 
-    python benchmarks/same_training.py --model $MODEL --data $DATA          # needs: pip install transformers
+    python -m benchmarks.same_training --model $MODEL --data $DATA          # needs: pip install transformers
 
 RTE, batch 32, max-length 256, float32, dropout 0, the same head, batches and recipe. ε of Adam is 1e-12 here:
 ours and torch's put it in different places, which is the one intended difference (see minbert/optimizer.py).
@@ -9,8 +9,8 @@ ours and torch's put it in different places, which is the one intended differenc
 import argparse
 
 import torch
-from peer import peer_model, peer_train
 
+from benchmarks.peer import peer_model, peer_train
 from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel

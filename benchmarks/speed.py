@@ -1,6 +1,6 @@
 """Training speed and peak memory beside a plain transformers loop, on the same 256 RTE examples.
 
-    python benchmarks/speed.py --model $MODEL --data $DATA          # needs: pip install transformers
+    python -m benchmarks.speed --model $MODEL --data $DATA          # needs: pip install transformers
 
 Both train one epoch at batch 32, max-length 256, dropout on. The peer is what a user gets: float32, dynamic
 padding, shuffled batches, torch.optim.AdamW. Each run is a process of its own, the two take turns; the times
@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 EXAMPLES, BATCH, LENGTH = 256, 32, 256
 
 
@@ -75,8 +74,10 @@ def main() -> None:
     ratios, rows = [], []
     for round_ in range(args.rounds):
         a = ours(args.model, args.data, more)
-        command = [sys.executable, __file__, "--peer", "--model", args.model, "--data", args.data]
-        b = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        command = [sys.executable, "-m", "benchmarks.speed", "--peer", "--model", args.model, "--data", args.data]
+        b = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()[-1]
+        )
         rows.append((a, b))
         ratios.append(b["seconds"] / a["seconds"])
         print(

@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-torch.set_num_threads(1)  # the tensors here are too small to share out
+from minbert import losses, weights
+from minbert.batches import Batch, Dataset
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.config import BertConfig
+from minbert.readers import Example, Examples
+from minbert.tasks import TASKS
+from minbert.tokenizer import Tokenizer, word_piece
 
-from minbert import losses, weights  # noqa: E402
-from minbert.batches import Batch, Dataset  # noqa: E402
-from minbert.bert import BertModel  # noqa: E402
-from minbert.classifier import SentenceModel  # noqa: E402
-from minbert.config import BertConfig  # noqa: E402
-from minbert.readers import Example, Examples  # noqa: E402
-from minbert.tasks import TASKS  # noqa: E402
-from minbert.tokenizer import Tokenizer, word_piece  # noqa: E402
+torch.set_num_threads(1)  # the tensors here are too small to share out
 
 WORDS = "the a cat dog bird fish sees hears likes red green small big not and or runs sleeps".split()
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", ",", ".", '"']

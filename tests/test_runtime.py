@@ -61,6 +61,7 @@ def test_two_processes_train_as_one():
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": "2",
+        "PYTHONPATH": str(script.parent.parent),
         "OMP_NUM_THREADS": "1",
     }
     ranks = [
