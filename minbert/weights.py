@@ -140,17 +140,23 @@ def save_model(model: nn.Module, folder: Path) -> None:
 
     One task: its head is `classifier`, and config.json carries its labels. Several: `classifier.<task>`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"bert.{published_name(n)}": t for n, t in model.bert.state_dict().items()}
+    heads = {}
     for task, head in model.heads.items():
         prefix = "classifier" if len(model.heads) == 1 else f"classifier.{task}"
-        tensors |= {f"{prefix}.{name}": t for name, t in head.state_dict().items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_file(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-    config = model.bert.config.to_dict() | {"architectures": ["BertForSequenceClassification"]}
+        heads |= {f"{prefix}.{name}": tensor for name, tensor in head.state_dict().items()}
+    config = {"architectures": ["BertForSequenceClassification"]}
     if len(model.tasks) == 1:
         config |= label_fields(model.tasks[0])
-    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    save_bert(model.bert, folder, heads, config)
+
+
+def save_bert(bert: nn.Module, folder: Path, more: dict[str, Tensor], config: dict) -> None:
+    """Write a BertModel with `more` tensors under their published names, and `config` beside its own fields."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"bert.{published_name(name)}": tensor for name, tensor in bert.state_dict().items()} | more
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_file(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    write_text(folder / "config.json", json.dumps(bert.config.to_dict() | config, indent=2) + "\n")
 
 
 def label_fields(task) -> dict:
