@@ -7,6 +7,7 @@ The second lists what --option can be.
 """
 
 import math
+import os
 import sys
 
 import torch
@@ -28,11 +29,12 @@ from regularizers.base import Method
 
 
 def train(settings: Settings, method: Method, runtime: Runtime) -> None:
+    run = Run(settings, runtime)
     task, folder = TASKS[settings.task], resolve(settings.model)
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(settings.init_seed)  # of the head, and of whatever else is not pretrained
     bert = BertModel.from_pretrained(folder, **settings.config_changes())
-    bert.config.check_input(len(tokenizer), settings.max_length)
+    bert.config.check_input(len(tokenizer) - 1, settings.max_length, len(task.text))
     model = SentenceModel(bert, [task])
 
     examples = {split: read_examples(task, settings.data, split) for split in ("train", *task.splits("dev"))}
@@ -58,10 +60,11 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
             run.say(f"epoch {epoch}: {split} {describe_scores(task, scores[split])}")
         return scores
 
-    with Run(settings, runtime, steps) as run:
+    with run.start(bert.config, steps):
         for read in examples.values():
             run.note_left_out(read)
-        run.say(f"{settings.option} on {task.name}: {len(train_set)} examples, {steps} steps")
+        run.say(f"{settings.option} on {task.name}: {len(train_set)} examples, {steps} steps, {runtime.describe()}")
+        run.say(f"not the defaults: {settings.changes() or 'nothing'}")
         totals, history = fit(objective, plan, score, steps, settings, runtime, run)
         sizes = {
             "parameters": count(model.parameters()),
@@ -87,9 +90,16 @@ def main(argv: list[str]) -> int:
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             train(settings, method, runtime)
         return 0
-    except (InputError, TrainingError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+    except (InputError, TrainingError, OSError, torch.OutOfMemoryError) as error:
+        if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
+            print(f"train.py: {explain(error)}", file=sys.stderr)
+        return 1 if isinstance(error, TrainingError) else 2
+
+
+def explain(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device's memory is full: lower --batch-size or --max-length, or raise --accumulate"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,44 @@ ours and torch's put it in different places, which is the one intended differenc
 """
 
 import argparse
+from functools import partial
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.peer import peer_model, peer_train
+from minbert import training
 from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
-from minbert.optimizer import AdamW, parameter_groups
+from minbert.optimizer import AdamW
 from minbert.readers import read_examples
-from minbert.schedules import linear
+from minbert.runtime import setup
+from minbert.settings import Settings
 from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
+from minbert.training import Objective, fit
+from regularizers.base import Method
 
 STEPS, LR, EPS = 60, 2e-5, 1e-12
+
+
+class Recorder(Objective):
+    """Keeps the task loss of each step."""
+
+    def __init__(self, model, method):
+        super().__init__(model, method)
+        self.losses = []
+
+    def forward(self, batch):
+        loss, terms = super().forward(batch)
+        self.losses.append(terms["task"].item())
+        return loss, terms
+
+
+class Silent:
+    def log(self, row: dict) -> None:
+        """No run folder here."""
 
 
 def main() -> None:
@@ -38,18 +62,12 @@ def main() -> None:
     peer = peer_model(args.model, task.outputs, **no_dropout)
     peer.classifier.load_state_dict(model.heads["rte"].state_dict())
 
-    optimizer, ours = AdamW(parameter_groups(model, 0.01), lr=LR, eps=EPS), []
-    model.train()
-    for step, rows in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = LR * linear(step, STEPS, 0.1)
-        batch = dataset.collate(rows)
-        loss = task.loss(model(batch).logits, batch.labels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        ours.append(loss.item())
+    objective = Recorder(model, Method())
+    settings = Settings(lr=LR, warmup=0.1)
+    with setup("cpu", "fp32") as runtime, patch.object(training, "AdamW", partial(AdamW, eps=EPS)):
+        plan, score = lambda epoch: [(dataset, rows) for rows in batches], lambda epoch: {}
+        fit(objective, plan, score, STEPS, settings, runtime, Silent())
+    ours = objective.losses
     theirs = peer_train(peer, dataset, batches, LR, EPS, bf16=False)
     for step in (0, 1, 9, 29, 59):
         print(f"step {step + 1:2}: minbert {ours[step]:.7f}  transformers {theirs[step]:.7f}")

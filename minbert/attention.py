@@ -33,7 +33,8 @@ class SelfAttention(nn.Module):
         return self.dropout(self.output(self.merge(x)))
 
     def explicit(self, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The same step by step, for analyses: (output [B,T,D], probabilities [B,H,T,T] before dropout)."""
+        """The same step by step: (output [B,T,D], probabilities [B,H,T,T] before dropout), for analyses and for
+        training on a CPU."""
         q, k, v = self.split(self.query(h)), self.split(self.key(h)), self.split(self.value(h))
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B,H,T,d) x (B,H,d,T) -> (B,H,T,T)
         probabilities = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)

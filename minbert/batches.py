@@ -32,32 +32,33 @@ class Batch:
 
 
 class Dataset:
-    """The examples of one task and split as token ids, kept in memory."""
+    """The examples of one task and split as token ids, kept in memory end to end: 5 bytes a token."""
 
     def __init__(self, task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int):
-        self.task, self.examples, self.pad_id = task, examples.rows, tokenizer.pad_id
+        self.task, self.path, self.examples, self.pad_id = task, examples.path, examples.rows, tokenizer.pad_id
         texts = [example.text for example in self.examples]
         pairs = [example.pair for example in self.examples] if len(task.text) == 2 else None
-        self.encodings = tokenizer(texts, pairs, max_length)
-        labels = [float("nan") if example.label is None else example.label for example in self.examples]
-        self.labels = torch.tensor(labels)
-        self.lengths = torch.tensor([len(encoding.input_ids) for encoding in self.encodings])
+        encodings = tokenizer(texts, pairs, max_length)
+        self.ids = torch.cat([torch.tensor(encoding.input_ids, dtype=torch.int32) for encoding in encodings])
+        self.types = torch.cat([torch.tensor(encoding.token_type_ids, dtype=torch.int8) for encoding in encodings])
+        self.lengths = torch.tensor([len(encoding.input_ids) for encoding in encodings])
+        self.starts = self.lengths.cumsum(0) - self.lengths
+        self.labels = torch.tensor([float("nan") if row.label is None else row.label for row in self.examples])
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def collate(self, indices: list[int]) -> Batch:
+    def collate(self, rows: list[int]) -> Batch:
         """Pad the chosen rows to the longest of them."""
-        chosen = [self.encodings[i] for i in indices]
-        ids = [torch.tensor(encoding.input_ids) for encoding in chosen]
-        types = [torch.tensor(encoding.token_type_ids) for encoding in chosen]
-        lengths = self.lengths[indices]
+        lengths = self.lengths[rows]
+        spans = [slice(start, start + length) for start, length in zip(self.starts[rows].tolist(), lengths.tolist())]
+        ids, types = [self.ids[span].long() for span in spans], [self.types[span].long() for span in spans]
         return Batch(
             input_ids=pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
             token_type_ids=pad_sequence(types, batch_first=True),
             attention_mask=torch.arange(int(lengths.max())) < lengths[:, None],  # (T) < (B,1) -> (B,T)
-            labels=self.labels[indices],
-            index=torch.tensor(indices),
+            labels=self.labels[rows],
+            index=torch.tensor(rows),
             task=self.task,
         )
 

@@ -1,5 +1,6 @@
 """BertModel: embed -> encode -> pool.  Devlin et al. 2019, arXiv:1810.04805v2."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,10 @@ class BertModel(nn.Module):
         `changes` replace fields of the folder's config.json, e.g. `hidden_dropout_prob=0.0`.
         Raises InputError listing every missing, unexpected or wrongly shaped tensor.
         """
-        return weights.load_bert(cls, name_or_folder, changes)
+        folder = weights.resolve(name_or_folder)
+        model = cls(replace(BertConfig.from_json(folder / "config.json"), **changes))
+        weights.fill(model, weights.read_tensors(folder), folder)
+        return model.eval()
 
     def initialize(self, module: nn.Module) -> None:
         """Fresh weights as BERT was initialised: N(0, initializer_range²), biases 0, LayerNorm 1 and 0."""
@@ -46,9 +50,9 @@ class BertModel(nn.Module):
         """[B,T] ids, mask (1 or True for real tokens) and segments -> Encoded."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden = [self.embeddings(input_ids, token_type_ids)]
+        mask, hidden = attendable(attention_mask), [self.embeddings(input_ids, token_type_ids)]
         for layer in self.layers:
-            hidden.append(layer(hidden[-1], attendable(attention_mask)))
+            hidden.append(layer(hidden[-1], mask))
         return Encoded(hidden[-1], self.pool(hidden[-1]), tuple(hidden))
 
     def pool(self, h: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class BertConfig:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: a model folder needs its config.json") from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON: {error}") from None
         if not isinstance(values, dict):
@@ -58,10 +60,12 @@ class BertConfig:
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
-    def check_input(self, vocabulary: int, max_length: int) -> None:
-        """Raise InputError if a tokenizer's ids or a length go beyond the embedding tables."""
-        if vocabulary > self.vocab_size:
-            raise InputError(f"the tokenizer knows {vocabulary} tokens, the model's vocab_size is {self.vocab_size}")
+    def check_input(self, largest_id: int, max_length: int, texts: int) -> None:
+        """Raise InputError if ids, lengths or the number of texts go beyond the embedding tables."""
+        if largest_id >= self.vocab_size:
+            raise InputError(f"the tokenizer's ids go up to {largest_id}, the model's vocab_size is {self.vocab_size}")
+        if texts > self.type_vocab_size:
+            raise InputError(f"the task has pairs of texts, the model's type_vocab_size is {self.type_vocab_size}")
         if max_length > self.max_position_embeddings:
             raise InputError(f"--max-length {max_length}: the model has {self.max_position_embeddings} positions")
 

@@ -32,7 +32,9 @@ def pearson(predictions, labels) -> float:
 
 
 def spearman(predictions, labels) -> float:
-    """Pearson correlation of the ranks; ties share their average rank."""
+    """Pearson correlation of the ranks; ties share their average rank. 0 where Pearson's is."""
+    if not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
+        return 0.0
     return pearson(ranks(predictions), ranks(labels))
 
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 
 class AdamW(torch.optim.Optimizer):
-    """ε is added to the uncorrected √v (as in BERT; torch.optim adds it after the correction, so its ε acts
-    1/√(1-β₂ᵗ) times as strongly). Decay follows the step: θ ← θ - α λ θ with the θ just updated, not times c_t.
+    """ε is added to the uncorrected √v, as in BERT: early on it acts 1/√(1-β₂ᵗ) times as strongly as in
+    torch.optim, which adds it after the correction. Decay follows the step: θ ← θ - α λ θ with the θ just updated,
+    not times c_t.
 
     A parameter without a gradient is left alone, its step count too. Moments have the parameter's dtype.
     """

@@ -1,5 +1,6 @@
 """Files of a task -> examples. GLUE's tab-separated files have no quoting: a quote is a character like any other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from minbert.tasks import Task
 
 @dataclass(frozen=True)
 class Example:
-    id: str  # the first column where it is called index or id, else the row's number from 0
+    id: str  # of the column index or id, else the row's number from 0
     text: str
     pair: str | None
     label: float | int | None  # a class number, a number, or None in a test set
+    line: int = 0  # of the file, from 1
 
 
 @dataclass(frozen=True)
@@ -32,34 +34,36 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
     path = Path(data) / task.folder / dict(task.files)[split]
     lines = read_lines(path)
     labelled = not split.startswith("test")
-    if task.header and labelled:
-        header, first = list(task.header), 1
-    else:
-        header, first = next(lines, []), 2
+    header = list(task.header) if task.header and labelled else next(lines, (1, []))[1]
     text = [column(header, name, path) for name in task.text]
     label = column(header, task.label, path) if labelled else None
-    number = header.index("index") if "index" in header else None
+    number = next((header.index(name) for name in ("index", "id") if name in header), None)
     rows, left_out = [], []
-    for line, fields in enumerate(lines, start=first):
-        if len(fields) < len(header) and (task.skip_short or missing_only_label(fields, text, label)):
+    for line, fields in lines:
+        if is_incomplete(task, fields, header, text, label):
             left_out.append(line)
             continue
-        if len(fields) < len(header):
+        if len(fields) != len(header):
             raise InputError(f"{path}:{line} has {len(fields)} columns instead of {len(header)}")
-        if label is not None and not fields[label]:
-            left_out.append(line)
-            continue
         rows.append(
             Example(
                 id=fields[number] if number is not None else str(len(rows)),
                 text=fields[text[0]],
                 pair=fields[text[1]] if len(text) == 2 else None,
                 label=None if label is None else parse_label(task, fields[label], path, line),
+                line=line,
             )
         )
     if not rows:
         raise InputError(f"{path} has no rows")
     return Examples(path, rows, left_out)
+
+
+def is_incomplete(task: Task, fields: list[str], header: list[str], text: list[int], label: int | None) -> bool:
+    """The record lost its label, or ends just before it; or it is short in a file that is known to have such rows."""
+    if len(fields) < len(header):
+        return task.skip_short or (label is not None and len(fields) == label and max(text) < label)
+    return label is not None and len(fields) == len(header) and not fields[label]
 
 
 def subset(examples: Examples, size: int | None) -> Examples:
@@ -70,21 +74,18 @@ def subset(examples: Examples, size: int | None) -> Examples:
     return Examples(examples.path, [examples.rows[i] for i in chosen.sort().values], examples.left_out)
 
 
-def missing_only_label(fields: list[str], text: list[int], label: int | None) -> bool:
-    """The row ends just before its label, its texts are there."""
-    return label is not None and len(fields) == label and max(text) < label
-
-
-def read_lines(path: Path):
-    """Yield the fields of each line. Only a line feed ends a line: texts hold other line separators."""
+def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the fields of each line. Only a line feed ends a line: texts hold other separators."""
+    number = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for line in file:
-                yield line.rstrip("\r\n").split("\t")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, text.rstrip("\r\n").split("\t")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: --data names the folder that holds {path.parent.name}/") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}:{number} is not UTF-8") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
 

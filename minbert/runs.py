@@ -1,6 +1,7 @@
 """The run folder: settings, log, metrics, model. It appears when training starts and is never overwritten."""
 
 import json
+import math
 import platform
 import sys
 import time
@@ -18,21 +19,26 @@ from minbert.weights import save_model, write_text
 class Run:
     """One run's folder and what it prints. On the other ranks of a distributed run it is silent."""
 
-    def __init__(self, settings, runtime, steps: int):
+    def __init__(self, settings, runtime):
         self.settings, self.runtime = settings, runtime
-        self.folder = Path(settings.out or default_folder(settings))
         self.active = runtime.is_main
+        self.folder = Path(settings.out) if settings.out else default_folder(settings)
+        if settings.out and self.active and self.folder.exists():
+            raise InputError(f"--out {self.folder} exists: a run never overwrites another")
+
+    def start(self, config, steps: int) -> "Run":
+        """Make the folder, with settings.json in it: all is read, training can begin."""
         # A bar on a terminal; elsewhere it is off, and `log` prints plain lines.
-        self.bar = tqdm(total=steps, unit="step", disable=not (self.active and sys.stderr.isatty()), dynamic_ncols=True)
-        if not self.active:
-            return
-        try:
-            self.folder.mkdir(parents=True)
-        except FileExistsError:
-            raise InputError(f"--out {self.folder} exists: a run never overwrites another") from None
-        except OSError as error:
-            raise InputError(f"--out {self.folder} cannot be made: {error.strerror}") from None
-        self.write("settings.json", asdict(settings) | environment(runtime))
+        hidden = not (self.active and sys.stderr.isatty())
+        if self.active:
+            try:
+                self.folder.mkdir(parents=True)
+            except OSError as error:
+                raise InputError(f"--out {self.folder} cannot be made: {error.strerror}") from None
+            resolved = asdict(self.settings) | {"out": str(self.folder), "config": asdict(config)}
+            self.write("settings.json", resolved | environment(self.runtime))
+        self.bar = tqdm(total=steps, unit="step", disable=hidden, dynamic_ncols=True)
+        return self
 
     def __enter__(self) -> "Run":
         return self
@@ -41,7 +47,8 @@ class Run:
         """A run whose loss was not finite has failed, and says so in its metrics too."""
         self.bar.close()
         if kind is TrainingError:
-            self.write("metrics.json", self.about() | {"score": None, "failed": True, "failure": str(error)})
+            unknown = dict.fromkeys(("score", "metrics", "majority", "steps", "train_loss", "seconds"))
+            self.write("metrics.json", self.about() | unknown | {"failed": True, "failure": str(error)})
 
     def about(self) -> dict:
         s = self.settings
@@ -55,12 +62,13 @@ class Run:
         """Tell of the records that the reader left out."""
         if examples.left_out:
             lines = ", ".join(map(str, examples.left_out[:10])) + (", ..." if len(examples.left_out) > 10 else "")
-            self.say(f"{examples.path}: left out {len(examples.left_out)} records without a label, line {lines}")
+            self.say(f"{examples.path}: left out {len(examples.left_out)} incomplete records, line {lines}")
 
     def log(self, row: dict) -> None:
         """Append one line to log.jsonl, and show it."""
         if not self.active:
             return
+        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}  # fp16's norms
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         penalty = f"  penalty {sum(row['penalty'].values()):.4f}" if row["penalty"] else ""
@@ -101,8 +109,10 @@ def describe_scores(task, scores: dict) -> str:
 
 
 def default_folder(settings) -> Path:
-    time_ = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{settings.task}-{settings.option}-seed{settings.seed}-{time_}"
+    """runs/<task>-<option>-seed<seed>-<time>, with a number where that is taken."""
+    name = f"{settings.task}-{settings.option}-seed{settings.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = [name, *(f"{name}-{i}" for i in range(2, 100))]
+    return next(folder for n in names if not (folder := Path("runs") / n).exists())
 
 
 def environment(runtime) -> dict:

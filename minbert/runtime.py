@@ -30,6 +30,10 @@ class Runtime:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    def describe(self) -> str:
+        """cpu in bf16; cuda:0 in fp32, 2 processes"""
+        return f"{self.device} in {self.precision}" + (f", {self.world} processes" if self.world > 1 else "")
+
     def autocast(self):
         """Matrix products in the run's precision; weights and their gradients stay float32."""
         if self.precision == "fp32":
@@ -44,14 +48,14 @@ class Runtime:
         mark its parameters ready twice.)"""
         if self.world == 1:
             return objective
-        return DistributedDataParallel(objective, find_unused_parameters=some_unused, broadcast_buffers=False)
+        return DistributedDataParallel(objective, find_unused_parameters=some_unused)
 
     def unsynchronized(self, objective: nn.Module, last: bool):
         """Gradients are averaged over the ranks with the last micro-batch of a step only."""
         return nullcontext() if last or self.world == 1 else objective.no_sync()
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over the ranks, on all of them."""
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """Replaces the tensor, on all ranks, by its sum over them, and returns it."""
         if self.world > 1:
             dist.all_reduce(tensor)
         return tensor
@@ -60,6 +64,8 @@ class Runtime:
         """Wait for the device, before a clock is read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def peak_memory(self) -> int:
         """Bytes: allocated on the GPU at most, or resident in this process at most; 0 where that is not told."""
@@ -104,11 +110,11 @@ def keep_freed_memory() -> None:
     """Ask the C library (glibc) to keep freed blocks for the next step instead of handing them back to the
     system, which has to clear them page by page when they are wanted again: a third of a training step."""
     try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # another system, another allocator
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another system, another allocator
         return
-    libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too
-    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: return only what is free beyond 2 GiB
+    mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: return only what is free beyond 2 GiB
 
 
 def choose_device(name: str) -> torch.device:
@@ -159,15 +165,21 @@ def derive_seed(*parts) -> int:
 
 def generator_state(device: torch.device) -> tuple:
     """(CPU state, device state or None, device): what dropout on `device` will draw from."""
-    own = torch.get_device_module(device).get_rng_state() if device.type != "cpu" else None
+    own = None
+    if device.type == "cuda":
+        own = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        own = torch.mps.get_rng_state()
     return torch.get_rng_state(), own, device
 
 
 def set_generator_state(state: tuple) -> None:
     cpu, own, device = state
     torch.set_rng_state(cpu)
-    if own is not None:
-        torch.get_device_module(device).set_rng_state(own)
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(own, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(own)
 
 
 @contextmanager

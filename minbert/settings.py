@@ -44,7 +44,9 @@ class Settings:
     )
     device: str = setting("auto", "where to compute", ("auto", "cpu", "cuda", "mps"))
     compile: bool = setting(False, "compile the layers with torch.compile")
-    evaluate: tuple[str, ...] = setting(("dev",), "splits to score after each epoch", ("dev", "train"), many=True)
+    evaluate: tuple[str, ...] = setting(
+        ("dev",), "splits to score after each epoch (default dev)", ("dev", "train"), many=True
+    )
     save: str = setting("model", "what to keep beside the scores", ("model", "none"))
     out: str = setting(None, "run folder (default runs/<task>-<option>-seed<seed>-<time>)")
 
@@ -53,9 +55,12 @@ class Settings:
         for name in ("epochs", "batch_size", "max_steps", "train_size", "accumulate"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "weight_decay", "clip", "seed", "init_seed", "data_seed"):
+        for name in ("lr", "weight_decay", "clip"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{flag(name)} must be a number from 0 up, not {getattr(self, name)}")
+        for name in ("seed", "init_seed", "data_seed"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 2**63:
+                raise InputError(f"{flag(name)} must lie from 0 up to 2**63, not {getattr(self, name)}")
         for name in ("warmup", "dropout"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} must lie from 0 up to 1, not {getattr(self, name)}")
@@ -67,11 +72,10 @@ class Settings:
             raise InputError("--epochs and --max-steps both say how long to train: give one")
         if "dev" not in self.evaluate:
             raise InputError("--evaluate train comes beside dev: --evaluate dev train")
-        for name in ("data", "model"):
-            if getattr(self, name) is None:
-                raise InputError(
-                    f"{flag(name)} is missing: {next(f.metadata['help'] for f in fields(self) if f.name == name)}"
-                )
+        if self.model is None:
+            raise InputError("--model is missing: a folder with config.json and model.safetensors, or a hub name")
+        if self.data is None:
+            raise InputError(f"--data is missing: the folder that holds {TASKS[self.task].folder}/")
         return self
 
     def resolve(self, lr: float) -> "Settings":
@@ -84,6 +88,13 @@ class Settings:
             "data_seed": self.seed,
         }
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    def changes(self) -> str:
+        """What differs from the defaults, for the first lines of a run."""
+        usual = Settings().resolve(lr=2e-5)
+        skipped = ("task", "data", "model", "option", "out", "seed", "init_seed", "data_seed")
+        pairs = [(f.name, getattr(self, f.name), getattr(usual, f.name)) for f in fields(self) if f.name not in skipped]
+        return ", ".join(f"{name} {value}" for name, value, default in pairs if value != default and value is not None)
 
     def config_changes(self) -> dict:
         """The fields of config.json that these settings replace: one dropout for encoder, attention and head."""
@@ -108,7 +119,8 @@ def parse(cls, argv: list[str], description: str):
     parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--options", action="store_true", default=argparse.SUPPRESS, help="list the options and exit")
     for f in fields(cls):
-        more = {"help": f.metadata["help"], "default": argparse.SUPPRESS if f.default in (None, ()) else f.default}
+        hidden = f.default is None or f.metadata["many"]
+        more = {"help": f.metadata["help"], "default": argparse.SUPPRESS if hidden else f.default}
         if f.type is bool:
             parser.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, **more)
             continue

@@ -10,6 +10,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from minbert.errors import InputError
 from minbert.weights import resolve, write_file
 
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
 
 class Encoding(NamedTuple):
     input_ids: list[int]
@@ -27,7 +29,8 @@ class Tokenizer:
         self.pad_id = backend.token_to_id("[PAD]") or 0
 
     def __len__(self) -> int:
-        return self.backend.get_vocab_size()
+        """One more than the largest id: what an embedding must have room for."""
+        return max(self.backend.get_vocab().values()) + 1
 
     def __call__(self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512) -> list[Encoding]:
         """Encode all texts, each with its pair if there are pairs, to at most `max_length` tokens."""
@@ -61,19 +64,30 @@ def word_piece(folder: Path) -> Backend:
     config = {}
     if (folder / "tokenizer_config.json").exists():
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    vocabulary = {t.rstrip("\n"): i for i, t in enumerate((folder / "vocab.txt").open(encoding="utf-8", newline="\n"))}
-    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
-    backend.normalizer = normalizers.BertNormalizer(
+        if not isinstance(config, dict):
+            raise ValueError("tokenizer_config.json must hold one JSON object")
+    with (folder / "vocab.txt").open(encoding="utf-8", newline="\n") as file:
+        vocabulary = {line.rstrip("\r\n"): number for number, line in enumerate(file)}
+    missing = [token for token in SPECIAL[:4] if token not in vocabulary]
+    if missing:
+        raise ValueError(f"vocab.txt lacks {', '.join(missing)}")
+    return dress(
+        Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)),
         lowercase=config.get("do_lower_case", True),
         strip_accents=config.get("strip_accents"),
         handle_chinese_chars=config.get("tokenize_chinese_chars", True),
     )
+
+
+def dress(backend: Backend, **casing) -> Backend:
+    """What BERT puts around WordPiece: its way to clean and split text, and [CLS] a [SEP] b [SEP]."""
+    backend.normalizer = normalizers.BertNormalizer(**casing)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.add_special_tokens([token for token in SPECIAL if backend.token_to_id(token) is not None])
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+        special_tokens=[(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
     backend.decoder = decoders.WordPiece()
-    backend.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in vocabulary])
     return backend

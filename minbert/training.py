@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from minbert import metrics
 from minbert.batches import Batch, Dataset
+from minbert.checkpoint import Checkpoint
 from minbert.errors import TrainingError
 from minbert.optimizer import AdamW, parameter_groups
 from minbert.runtime import Runtime, derive_seed
 from minbert.schedules import SCHEDULES
 
+NOWHERE = Checkpoint(None)
 LOG_EVERY = 10  # steps between two lines of the log, and between two waits for the device
 
 
@@ -35,23 +37,31 @@ class Objective(nn.Module):
         return sum(terms.values(), loss), {name: term.detach() for name, term in logged.items()}
 
 
-def fit(objective: Objective, plan: Callable, score: Callable, steps: int, settings, runtime: Runtime, run):
+def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtime: Runtime, run, checkpoint=NOWHERE):
     """Train `objective.model` for that many optimizer steps.
 
     plan(epoch) -> [(dataset, rows), ...], one pair for each step of the epoch; score(epoch) -> what to remember
-    of it. Epochs count from 1.
+    of it. Epochs count from 1. A state that `checkpoint` holds is where training goes on; after each epoch it
+    gets a new one.
     Returns (totals of Meter, one dict for each epoch). Raises TrainingError naming the first step whose loss
     or gradient is not finite.
     """
     model, method = objective.model, objective.method
-    wrapped = runtime.wrap(objective, some_unused=len(model.heads) > 1)
+    wrapped = runtime.wrap(objective, some_unused=len(model.tasks) > 1)
     optimizer = AdamW(
         parameter_groups(model, settings.weight_decay, method.undecayed(model)),
         lr=settings.lr,
         correct_bias=settings.bias_correction,
     )
     scaler, factor = runtime.scaler(), SCHEDULES[settings.schedule]
+    optimizers = [optimizer, *method.optimizers()]
     meter, epoch, history = Meter(run, runtime, steps), 0, []
+    kept = checkpoint.load(objective, optimizers)
+    if kept:
+        epoch, history = kept["epoch"], kept["history"]
+        meter.restore(kept["meter"])
+    else:
+        method.warmup(model, lambda: (data.collate(rows).to(runtime.device) for data, rows in plan(0)))
     while meter.steps < steps:
         epoch += 1
         objective.train()
@@ -70,6 +80,7 @@ def fit(objective: Objective, plan: Callable, score: Callable, steps: int, setti
             method.after_step(model, progress=meter.steps / steps)
         meter.stop()
         history.append({"epoch": epoch, **score(epoch)})
+        checkpoint.save(objective, optimizers, {"epoch": epoch, "history": history, "meter": meter.state()})
     return meter.totals() | {"epochs": epoch}, history
 
 
@@ -145,9 +156,10 @@ class Meter:
         names = sorted({name for step in pending for name in step.terms})
         zero = torch.zeros_like(pending[0].norm)
         table = torch.stack([torch.stack([step.terms.get(n, zero) for n in names]) for step in pending])
-        table = self.runtime.sum(table).tolist()  # (steps, names); this is where the device is waited for
+        table = self.runtime.sum_over_ranks(table).tolist()  # (steps, names); here the device is waited for
         norms = torch.stack([step.norm for step in pending]).tolist()
-        tokens = int(self.runtime.sum(torch.tensor(sum(step.tokens for step in pending), device=zero.device)))
+        own = torch.tensor(sum(step.tokens for step in pending), device=zero.device)
+        tokens = int(self.runtime.sum_over_ranks(own))
         self.check_finite(pending, table, norms)
         seconds, self.lap = time.perf_counter() - self.lap, time.perf_counter()
         self.seconds += seconds
@@ -170,14 +182,21 @@ class Meter:
         )
 
     def check_finite(self, pending: list[Step], table: list[list[float]], norms: list[float]) -> None:
+        """In fp16 infinite gradients are a matter of course, and the scaler skips the step; but not all steps."""
+        skipping = self.runtime.precision == "fp16" and any(map(math.isfinite, norms))
         for i, step in enumerate(pending):
-            # In fp16 infinite gradients are a matter of course: the scaler skips the step.
-            loss, gradient = sum(table[i]), 0.0 if self.runtime.precision == "fp16" else norms[i]
+            loss, gradient = sum(table[i]), 0.0 if skipping else norms[i]
             if not math.isfinite(loss + gradient):
                 number = self.steps - len(pending) + i + 1
                 what = "gradient" if math.isfinite(loss) else "loss"
-                ids = ", ".join(step.dataset.examples[row].id for row in step.rows)
-                raise TrainingError(f"step {number}: the {what} is not finite; its examples: {ids}")
+                lines = ", ".join(str(step.dataset.examples[row].line) for row in step.rows)
+                raise TrainingError(f"step {number}: the {what} is not finite; {step.dataset.path} lines {lines}")
+
+    def state(self) -> dict:
+        return {name: getattr(self, name) for name in ("steps", "examples", "tokens", "seconds", "losses")}
+
+    def restore(self, state: dict) -> None:
+        vars(self).update(state)
 
     def totals(self) -> dict:
         """For metrics.json. train_loss is the task loss of the last epoch, averaged over its steps."""
@@ -199,7 +218,7 @@ def predict(model: nn.Module, dataset: Dataset, batch_size: int, runtime: Runtim
         batch = dataset.collate(rows).to(runtime.device)
         with runtime.autocast():
             logits[batch.index] = model(batch).logits.float()
-    return runtime.sum(logits).cpu().numpy()
+    return runtime.sum_over_ranks(logits).cpu().numpy()
 
 
 def evaluate(model: nn.Module, parts: dict[str, Dataset], batch_size: int, runtime: Runtime) -> dict:
@@ -208,14 +227,18 @@ def evaluate(model: nn.Module, parts: dict[str, Dataset], batch_size: int, runti
     results = {}
     for split, dataset in parts.items():
         logits = predict(model, dataset, batch_size, runtime)
-        suffix = split.partition("-")[1] + split.partition("-")[2]
-        results[suffix] = metrics.judge(dataset.task, logits, dataset.labels.numpy())
+        results[split] = metrics.judge(dataset.task, logits, dataset.labels.numpy())
+    first = next(iter(parts))
     scores = [result["score"] for result in results.values()]
-    why = "; ".join(filter(None, (result["failure"] for result in results.values())))
+    why = "; ".join(f"{split}: {result['failure']}" for split, result in results.items() if result["failure"])
+
+    def all_values(kind: str) -> dict[str, float]:
+        return {k + split.removeprefix(first): v for split, result in results.items() for k, v in result[kind].items()}
+
     return {
         "score": sum(scores) / len(scores),
-        "metrics": {name + suffix: v for suffix, r in results.items() for name, v in r["metrics"].items()},
-        "majority": {name + suffix: v for suffix, r in results.items() for name, v in r["majority"].items()},
+        "metrics": all_values("metrics"),
+        "majority": all_values("majority"),
         "failed": bool(why),
         "failure": why,
     }

@@ -9,7 +9,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minbert.config import BertConfig
 from minbert.errors import InputError
 
 logger = logging.getLogger("minbert")
@@ -32,6 +31,10 @@ NAMES = {
 }
 IGNORED = ("embeddings.position_ids", "cls.", "classifier.")  # in a published file, but no part of the encoder
 
+CONVERT = (
+    "Where there are only pickled weights, convert them once, where you trust them: "
+    "load them with transformers and call save_pretrained(folder, safe_serialization=True)"
+)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FILES = ("config.json", WEIGHTS, INDEX, "model-*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
@@ -51,10 +54,11 @@ def resolve(name_or_folder) -> Path:
 
     huggingface_hub does the work: its cache and progress bars, HF_HUB_OFFLINE and HF_ENDPOINT apply.
     """
-    folder = Path(name_or_folder).expanduser()
+    name, folder = str(name_or_folder), Path(name_or_folder)
+    if name.startswith("~"):
+        folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return folder
-    name = str(name_or_folder)
     if folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"{name_or_folder} is not a folder with a model")
     from huggingface_hub import snapshot_download  # slow to import, and a local folder does without
@@ -64,15 +68,6 @@ def resolve(name_or_folder) -> Path:
     except Exception as error:  # the library raises its own, the HTTP client's and the system's
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{name} is no local folder, and the model hub did not give it: {reason}") from None
-
-
-def load_bert(cls, name_or_folder, changes: dict):
-    """Build `cls` from the folder's config.json (with `changes`) and fill it. See BertModel.from_pretrained."""
-    folder = resolve(name_or_folder)
-    config = BertConfig.from_json(folder / "config.json")
-    model = cls(BertConfig(**{**config.__dict__, **changes}))
-    fill(model, read_tensors(folder), folder)
-    return model.eval()
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -96,15 +91,12 @@ def weight_files(folder: Path) -> list[Path]:
             shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
             if all(shard == Path(shard).name for shard in shards):
                 return [folder / shard for shard in shards]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # said below
         raise InputError(f"{folder / INDEX} is not an index of safetensors files in its own folder")
     if (folder / "pytorch_model.bin").exists():
-        raise InputError(
-            f"{folder} has only pytorch_model.bin, a pickle, which can run any code when it is read. Convert it once, "
-            "where you trust it: load it with transformers and call save_pretrained(folder, safe_serialization=True)"
-        )
-    raise InputError(f"{folder} has no {WEIGHTS}")
+        raise InputError(f"{folder} has only pytorch_model.bin, a pickle, which can run any code when read. {CONVERT}")
+    raise InputError(f"{folder} has no {WEIGHTS}. {CONVERT}")
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:

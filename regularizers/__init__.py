@@ -1,8 +1,9 @@
 """The table of options: the only place where a method has a name."""
 
 import inspect
+import textwrap
 from collections.abc import Iterable
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 from minbert.errors import InputError
 from regularizers.base import Method, Sum
@@ -13,7 +14,7 @@ OPTIONS = {"finetune": Method, "frozen": Frozen, "smart": Smart}
 
 
 def build(option: str, settings: Iterable[str] = ()) -> Sum:
-    """ "smart+frozen", ["smart.eps=1e-3"] -> the methods, ready to attach. Raises InputError."""
+    """The methods that e.g. "smart+frozen" and ["smart.eps=1e-3"] name, ready to attach. Raises InputError."""
     names = option.split("+")
     for name in names:
         if name not in OPTIONS:
@@ -25,6 +26,8 @@ def build(option: str, settings: Iterable[str] = ()) -> Sum:
         name, key, value = split_setting(text)
         if name not in chosen:
             raise InputError(f"--set {text}: {name} is not in --option {option}")
+        if key in chosen[name]:
+            raise InputError(f"--set {text}: {name}.{key} is set twice")
         chosen[name][key] = convert(name, key, value)
     return Sum({name: construct(name, values) for name, values in chosen.items()})
 
@@ -56,7 +59,7 @@ def convert(name: str, key: str, text: str):
             return None
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        if getattr(kind, "__origin__", None) is tuple:
+        if get_origin(kind) is tuple:
             return tuple(part(piece) for part, piece in zip(parts, text.split(","), strict=True))
         return (parts[0] if parts else kind)(text)
     except (ValueError, KeyError):
@@ -65,12 +68,21 @@ def convert(name: str, key: str, text: str):
 
 
 def describe() -> str:
-    """Every option with its paper and hyper-parameters, from the code itself."""
+    """Every option with its paper, its idea and its hyper-parameters, from the headers and signatures themselves."""
     lines = []
     for name, option in OPTIONS.items():
-        source = inspect.getmodule(option).__doc__ if option is not Method else Method.__doc__
-        lines.append(f"{name:10} {' '.join(source.strip().split(chr(10) * 2)[0].split())}")
-        for key, parameter in inspect.signature(option).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                lines.append(f"{'':10}   {name}.{key}={parameter.default}")
+        header = inspect.getdoc(option) if option is Method else inspect.getmodule(option).__doc__
+        for number, text in enumerate(paragraph(header, start) for start in ("", "Idea: ")):
+            lines += textwrap.wrap(
+                text, 116, initial_indent=" " * 12 if number else f"{name:12}", subsequent_indent=" " * 12
+            )
+        parameters = inspect.signature(option).parameters.values()
+        lines += [f"{'':12}  {name}.{p.name}={p.default}" for p in parameters if p.kind is p.KEYWORD_ONLY]
     return "\n".join(lines)
+
+
+def paragraph(header: str, start: str) -> str:
+    """The first paragraph that begins so, on one line, without its beginning."""
+    found = next((part for part in header.strip().split("\n\n") if part.startswith(start)), "")
+    text = " ".join(found.removeprefix(start).split())
+    return text[:1].upper() + text[1:]

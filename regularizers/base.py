@@ -12,7 +12,7 @@ from minbert.runtime import derive_seed
 
 
 class Method(nn.Module):
-    """Plain fine-tuning: every default does nothing."""
+    """Plain fine-tuning (Devlin et al. 2019): the task loss and nothing else. Every default does nothing."""
 
     fp32 = False  # True: its perturbation is lost in bf16/TF32, so all passes run in float32
     inserts = False  # True: attach adds or freezes modules; Sum attaches these first
@@ -31,7 +31,7 @@ class Method(nn.Module):
         return ()
 
     def warmup(self, model: nn.Module, batches) -> None:
-        """A stage of its own before the first step."""
+        """A stage of its own before the first step; each call of batches() yields the training set once."""
 
     def penalty(self, model: nn.Module, batch, clean) -> dict[str, Tensor]:
         """Named terms to add to the loss, weight included, means over the batch. `clean` is the Output of the
@@ -49,7 +49,6 @@ class Sum(Method):
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self.fp32 = any(part.fp32 for part in parts.values())
-        self.inserts = any(part.inserts for part in parts.values())
         learning_rates = [part.lr for part in parts.values() if part.lr != Method.lr]
         self.lr = min(learning_rates, default=Method.lr)
 

@@ -1,14 +1,18 @@
-"""Frozen encoder: only the head is trained.
+"""Frozen encoder: only the head is trained. What the CS224N minBERT project calls `--option pretrain`; compare
+BERT: Pre-training of Deep Bidirectional Transformers.  Devlin et al., NAACL 2019, arXiv:1810.04805v2, section 5.3.
 
-The feature-based use of BERT (Devlin et al. 2019, arXiv:1810.04805v2, section 5.3), and what the CS224N
-minBERT project calls `--option pretrain`.
-
-Idea: the pretrained encoder, pooler included, stays as it is; the task has to make do with a linear layer on
+Idea: the pretrained encoder, pooler included, stays as it is, and the task has to make do with a linear layer on
 the pooled [CLS]. Dropout stays on in training, as in the course's code.
+
 Objective: the task loss alone, minimised over the head's W and b.
-Symbols: none; the default learning rate is 1e-3, the course's.
+
+Symbols: none; the default learning rate is the course's, 1e-3.
+
 Cost: no extra pass; the backward pass ends at the head.
-Differences: none.
+
+Differences:
+  D1  The paper feeds the hidden states of several layers to a BiLSTM; the course and this file train one linear
+      layer on the pooler's output.
 """
 
 from regularizers.base import Method
@@ -20,4 +24,4 @@ class Frozen(Method):
     lr = 1e-3
 
     def attach(self, model) -> None:
-        model.bert.requires_grad_(False)
+        model.bert.requires_grad_(False)  # D1

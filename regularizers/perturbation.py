@@ -39,9 +39,11 @@ def reference(model, batch, clean, dropout: str) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def without_dropout(model):
-    training = model.training
+    """All modules in eval mode, and each back in its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode

@@ -26,7 +26,8 @@ Symbols:  paper   | code          | default      | where
           β       | self.beta     | 0.99, then 0.999 after a tenth of the steps | (m4)
 
 Cost: for each of `steps`, 1 forward and 1 backward to the embeddings; 1 forward from the embeddings and its
-part of the joint backward; 1 forward of the teacher; a second copy of θ. All in float32.
+part of the joint backward; 1 forward of the teacher; a second copy of θ. All in float32. With dropout="off" one
+more forward, of the clean input.
 
 Differences:
   D1  ε is 1e-2; the paper's 1e-5 does nothing. |∇ R_s| / |∇ L| at λ_s = 1, with all-MiniLM-L6-v2 on MRPC, at a
@@ -39,10 +40,11 @@ Differences:
   D2  Dropout, on which the paper is silent: the perturbed passes repeat the masks of the clean pass.
       `independent` is what the authors' code (namisan/mt-dnn) does; it penalises dropout noise.
   D3  project="normalize" is what that code computes: each token's step is divided by its largest entry, so
-      ‖x̃ - x‖_∞ is about 1 whatever its `epsilon`, which only guards the division. σ and η are then 1e-5.
+      ‖x̃ - x‖_∞ is about 1 whatever its `epsilon`, which only guards the division. σ and η are then 1e-5, and
+      ε is not used.
   D4  The initial noise is clamped into the ball, too; padding is never perturbed.
   D5  ℓ_s has its full gradient. That code detaches one side of each half, which halves it near equality.
-  D6  One optimizer step for each proximal problem (3); the teacher runs without dropout.
+  D6  One optimizer step for each proximal problem (m3); the teacher runs without dropout.
 """
 
 import copy

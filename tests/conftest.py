@@ -21,7 +21,7 @@ from minbert.tokenizer import Tokenizer, word_piece
 torch.set_num_threads(1)  # the tensors here are too small to share out
 
 WORDS = "the a cat dog bird fish sees hears likes red green small big not and or runs sleeps".split()
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", ",", ".", '"']
+VOCABULARY = ["[UNK]", "[CLS]", "[PAD]", "[SEP]", "[MASK]", *WORDS, "##s", ",", ".", '"']
 CONFIG = BertConfig(
     vocab_size=len(VOCABULARY) + 3,
     hidden_size=12,
@@ -82,13 +82,13 @@ def model_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory) -> Path:
-    """RTE in the official layout, 120/40/7 rows: entailed if the first sentence begins with "red"."""
+    """RTE in the official layout, 120/40/7 rows: entailed if all the words are red."""
     folder, rng = tmp_path_factory.mktemp("glue"), random.Random(0)
     for split, size in (("train", 120), ("dev", 40), ("test", 7)):
         rows = [["index", "sentence1", "sentence2", "label"]]
         for i in range(size):
-            first, label = rng.choice([("red", "entailment"), ("green", "not_entailment")])
-            rows.append([str(i), f"{first} {sentence(rng)}", sentence(rng), label])
+            word, label = rng.choice([("red", "entailment"), ("green", "not_entailment")])
+            rows.append([str(i), " ".join([word] * rng.randint(3, 8)), word, label])
         write_rows(folder / "RTE" / f"{split}.tsv", [r[:3] for r in rows] if split == "test" else rows)
     return folder
 
@@ -104,8 +104,8 @@ def make_dataset(task=TASKS["rte"], size: int = 24, seed: int = 0) -> Dataset:
     rows = []
     for i in range(size):
         label = i % task.outputs if task.labels else float(i % 2)
-        rows.append(Example(str(i), sentence(rng), sentence(rng), label))
-    return Dataset(task, Examples(None, rows, []), Tokenizer(vocabulary_backend()), 32)
+        rows.append(Example(str(i), sentence(rng), sentence(rng), label, line=i + 2))
+    return Dataset(task, Examples(Path("rows.tsv"), rows, []), Tokenizer(vocabulary_backend()), 32)
 
 
 def vocabulary_backend():

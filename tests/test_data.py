@@ -56,7 +56,7 @@ def test_all_nine_are_there():
 def test_cola_test_file_has_a_header_and_no_labels(tmp_path):
     write_rows(tmp_path / "CoLA" / "test.tsv", [["index", "sentence"], ["0", "the cat"], ["1", "dog"]])
     rows = read_examples(TASKS["cola"], tmp_path, "test").rows
-    assert rows == [Example("0", "the cat", None, None), Example("1", "dog", None, None)]
+    assert rows == [Example("0", "the cat", None, None, 2), Example("1", "dog", None, None, 3)]
 
 
 def rte(tmp_path, text: str, encoding="utf-8") -> Examples:
@@ -85,13 +85,14 @@ def test_short_rows_of_qqp_are_left_out(tmp_path):
     header, row, _ = OFFICIAL["qqp"]
     write_rows(tmp_path / "QQP" / "train.tsv", [header, row, row[:3], row])
     read = read_examples(TASKS["qqp"], tmp_path, "train")
-    assert (len(read.rows), read.left_out) == (2, [3])
+    assert (len(read.rows), read.left_out, read.rows[1].id, read.rows[1].line) == (2, [3], "9", 4)
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         (HEADER + "0\ta\n", r"train.tsv:2 has 2 columns instead of 4"),
+        (HEADER + "0\ta\tb\tc\tentailment\n", r"train.tsv:2 has 5 columns instead of 4"),
         (HEADER + "0\ta\tb\tperhaps\n", r"train.tsv:2: label 'perhaps' is none of entailment, not_entailment"),
         ("index\tsentence1\tlabel\n", r"train.tsv has no column 'sentence2'; its columns are index, sentence1, label"),
         (HEADER, "train.tsv has no rows"),
@@ -106,8 +107,8 @@ def test_errors_name_file_and_line(tmp_path, text, message):
 def test_more_errors(tmp_path):
     with pytest.raises(InputError, match=r"dev.tsv does not exist: --data names the folder that holds RTE/"):
         read_examples(TASKS["rte"], tmp_path, "dev")
-    with pytest.raises(InputError, match="not UTF-8"):
-        rte(tmp_path, HEADER + "0\té\tb\tentailment\n", encoding="latin-1")
+    with pytest.raises(InputError, match=r"train.tsv:3 is not UTF-8"):
+        rte(tmp_path, HEADER + "0\ta\tb\tentailment\n1\té\tb\tentailment\n", encoding="latin-1")
     header, row, _ = OFFICIAL["stsb"]
     write_rows(tmp_path / "STS-B" / "train.tsv", [header, [*row[:-1], "nan"]])
     with pytest.raises(InputError, match=r"train.tsv:2: score 'nan' is not a number"):
@@ -160,7 +161,7 @@ def test_collate_pads_to_the_longest_and_marks_what_is_real(dataset):
     batch = dataset.collate([3, 5, 8])
     assert batch.input_ids.shape == batch.attention_mask.shape == (3, int(dataset.lengths[[3, 5, 8]].max()))
     assert batch.attention_mask.sum(1).tolist() == dataset.lengths[[3, 5, 8]].tolist()
-    assert (batch.input_ids[~batch.attention_mask] == 0).all()
+    assert (batch.input_ids[~batch.attention_mask] == VOCABULARY.index("[PAD]")).all()
     assert batch.labels.tolist() == [1, 1, 0] and batch.index.tolist() == [3, 5, 8] and len(batch) == 3
     assert batch.token_type_ids.sum(1).tolist() == [2, 2, 2]  # dog [SEP]
 

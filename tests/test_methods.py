@@ -3,6 +3,7 @@
 import inspect
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from minbert.runtime import Runtime, derive_seed
 from minbert.settings import Settings
 from minbert.training import Objective, backward
 from regularizers import OPTIONS, build, describe
+from regularizers.base import Method, Sum
 
-COMBINATIONS = ["frozen+smart"]
+COMBINATIONS = ["frozen+smart", "smart+frozen"]
 SETTINGS = Settings(lr=1e-2, weight_decay=0.1, clip=1.0)
 CPU = Runtime(torch.device("cpu"))
 
@@ -132,6 +134,27 @@ def test_evaluation_knows_nothing_of_the_method(option):
     assert torch.equal(trainer.model(batch).logits, plain.eval()(batch).logits)
 
 
+class Part(Method):
+    """Writes down in which order the parts of a Sum attach."""
+
+    order: ClassVar[list[str]] = []
+
+    def __init__(self, name: str, inserts: bool, lr: float, fp32: bool):
+        super().__init__()
+        self.name, self.inserts, self.lr, self.fp32 = name, inserts, lr, fp32
+
+    def attach(self, model):
+        self.order.append(self.name)
+
+
+def test_a_sum_attaches_inserting_parts_first_and_takes_the_most_careful_settings():
+    a, b, c = Part("a", False, 2e-5, True), Part("b", True, 1e-3, False), Part("c", True, 3e-4, False)
+    whole = Sum({"a": a, "b": b, "c": c})
+    whole.attach(None)
+    assert Part.order == ["b", "c", "a"]
+    assert (whole.lr, whole.fp32) == (3e-4, True)
+
+
 def test_a_part_draws_the_same_alone_and_in_company():
     alone, company = Trainer("smart"), Trainer("frozen+smart")
     batch = alone.dataset.collate([1, 2, 3])
@@ -149,6 +172,7 @@ def test_a_part_draws_the_same_alone_and_in_company():
         ("smart+smart", [], "each method once"),
         ("finetune+smart", [], "finetune alone"),
         ("finetune", ["smart.eps=1"], "smart is not in --option finetune"),
+        ("smart", ["smart.eps=1", "smart.eps=2"], "smart.eps is set twice"),
         ("smart", ["smart.eps"], "must look like smart.eps=1e-3"),
         ("smart", ["smart.epsilon=1"], "smart has weight, eps, "),
         ("smart", ["smart.eps=small"], "smart.eps=small: not a value of type float"),

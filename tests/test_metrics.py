@@ -53,7 +53,8 @@ def test_degenerate_inputs():
     assert metrics.f1(zeros, zeros) == 0
     assert metrics.mcc(zeros, mixed) == metrics.mcc(mixed, zeros) == 0
     assert metrics.pearson(np.ones(4), mixed) == metrics.spearman(np.ones(4), mixed) == 0
-    assert metrics.pearson(np.array([0.1, np.nan, 2, 3]), mixed) == 0
+    for correlation in (metrics.pearson, metrics.spearman):
+        assert correlation(np.array([0.1, np.nan, 2, 3]), mixed) == 0
 
 
 def test_majority_baselines_are_those_of_the_papers():

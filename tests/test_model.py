@@ -8,6 +8,7 @@ from conftest import make_batch, make_model
 from safetensors.torch import load_file
 
 from minbert.bert import BertModel, attendable
+from minbert.dropout import Dropout
 from minbert.runtime import generator_state, replay, set_generator_state
 from minbert.tasks import TASKS
 
@@ -95,6 +96,19 @@ def test_replay_restores_the_generator():
     assert torch.equal(torch.get_rng_state(), after)
     set_generator_state(state)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_every_dropout_is_at_work():
+    """One site at a time, and each alone changes the output: embeddings, probabilities, outputs, head."""
+    model, batch = make_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train(), make_batch()
+    plain = model(batch).logits
+    sites = [module for module in model.modules() if isinstance(module, Dropout)]
+    assert len(sites) == 1 + 3 * 3 + 1
+    for site in sites:
+        site.p = 0.5
+        assert not torch.equal(model(batch).logits, plain)
+        site.p = 0.0
+    assert torch.equal(model(batch).logits, plain)
 
 
 def test_no_tensor_survives_a_forward_pass():

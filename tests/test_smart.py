@@ -111,6 +111,35 @@ def test_the_ascent_finds_the_corner_of_the_ball_that_the_closed_form_names():
     assert change[1] > 2 * change[0]
 
 
+@pytest.mark.parametrize("project", ["clamp", "normalize"])
+def test_the_ascent_equals_its_equations_step_by_step(project):
+    """Three steps on a model whose tokens have gradients of different size, with σ and η of their own."""
+    method, model, batch = ready(p=0.0, eps=0.02, sigma=0.003, eta=0.001, steps=3, project=project)
+    clean = model(batch)
+    x, z = clean.hidden[0].detach(), clean.logits.detach()
+    torch.manual_seed(4)
+    delta = method.adversary(model, batch, clean, x, z)
+    torch.manual_seed(4)
+    expected = 0.003 * torch.randn_like(x)
+    expected[~batch.attention_mask] = 0
+    for _ in range(3):
+        expected.requires_grad_()
+        logits = model.head(model.encode(x + expected, batch)[-1], batch)
+        (g,) = torch.autograd.grad(symmetric_kl(logits, z), expected)
+        expected = expected.detach().clone()
+        for row in range(5):
+            real = batch.attention_mask[row]
+            if project == "clamp":
+                moved = expected[row] + 0.001 * g[row] / g[row].abs().max()
+                expected[row] = moved.clamp(-0.02, 0.02)
+            else:
+                for token in range(7):
+                    moved = expected[row, token] + 0.001 * g[row, token]
+                    expected[row, token] = moved / (moved.abs().max() + 1e-6)
+            expected[row][~real] = 0
+    assert torch.allclose(delta, expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_of_the_penalty_with_the_perturbation_held_equals_finite_differences(kind, monkeypatch):
     method, model, batch = ready(KINDS[kind], p=0.0, mu=0.0)

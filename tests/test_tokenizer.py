@@ -48,7 +48,7 @@ def test_truncation_and_padding_of_a_tokenizer_json_are_switched_off(folder, tmp
     plain = load_tokenizer(folder)
     backend = plain.backend
     backend.enable_truncation(4)
-    backend.enable_padding(length=12, pad_id=0, pad_token="[PAD]")
+    backend.enable_padding(length=12, pad_id=2, pad_token="[PAD]")
     other = tmp_path_factory.mktemp("json")
     backend.save(str(other / "tokenizer.json"))
     assert len(Backend.from_file(str(other / "tokenizer.json")).encode("cat dog bird fish").ids) == 12
@@ -62,6 +62,31 @@ def test_saved_and_loaded_again(folder, tmp_path_factory):
     tokenizer.save(other)
     assert load_tokenizer(other)(["cats run"], ["the DOG."], 6) == before
     assert len(load_tokenizer(other)(["cat " * 100])[0].input_ids) == 102  # no truncation was saved
+
+
+def test_accents_and_chinese_characters_follow_the_config(folder):
+    assert tokens(load_tokenizer(folder)(["Cät"])[0]) == ["[CLS]", "cat", "[SEP]"]  # lower-casing strips accents
+    (folder / "tokenizer_config.json").write_text(json.dumps({"strip_accents": False, "tokenize_chinese_chars": False}))
+    plain = load_tokenizer(folder)
+    assert tokens(plain(["cät"])[0]) == ["[CLS]", "[UNK]", "[SEP]"]
+    assert tokens(plain(["猫猫"])[0]) == ["[CLS]", "[UNK]", "[SEP]"]  # one word, where it would else be two
+    (folder / "tokenizer_config.json").unlink()
+    assert tokens(load_tokenizer(folder)(["猫猫"])[0]) == ["[CLS]", "[UNK]", "[UNK]", "[SEP]"]
+
+
+def test_a_vocabulary_with_windows_line_ends(folder):
+    (folder / "vocab.txt").write_bytes("\r\n".join(VOCABULARY).encode())
+    assert tokens(load_tokenizer(folder)(["the cat"])[0]) == ["[CLS]", "the", "cat", "[SEP]"]
+
+
+@pytest.mark.parametrize("vocabulary, config, message", [("cat", None, "lacks"), (None, "[1]", "one JSON object")])
+def test_broken_files_are_named(folder, vocabulary, config, message):
+    if vocabulary:
+        (folder / "vocab.txt").write_text(vocabulary)
+    if config:
+        (folder / "tokenizer_config.json").write_text(config)
+    with pytest.raises(InputError, match=message):
+        load_tokenizer(folder)
 
 
 def test_errors(folder, tmp_path_factory):

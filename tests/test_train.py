@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_model
 from safetensors.torch import load_file
 
 import train
-from minbert import BertModel
+from minbert import BertModel, weights
+from minbert.runs import default_folder
 from minbert.settings import Settings, parse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,13 +82,59 @@ def test_frozen_trains_the_head_alone(arguments, tmp_path, read_json, model_fold
     assert metrics["history"][0].keys() == {"epoch", "dev", "train"}
 
 
-def test_seeds_of_head_and_order_can_be_held(arguments, tmp_path, read_json):
-    heads = {}
-    for name, more in (("a", []), ("b", ["--seed", "1"]), ("c", ["--seed", "1", "--init-seed", "0"])):
-        run = tmp_path / name
-        assert train.main([*arguments, "--out", str(run), "--max-steps", "1", "--lr", "0", *more]) == 0
-        heads[name] = load_file(run / "model" / "model.safetensors")["classifier.weight"]
+def run(arguments, folder, *more) -> dict:
+    """Train to `folder`; returns the saved tensors."""
+    assert train.main([*arguments, "--out", str(folder), "--precision", "fp32", "--max-steps", "2", *more]) == 0
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def equal(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_seeds_of_head_and_order_can_be_held(arguments, tmp_path):
+    heads = {
+        name: run(arguments, tmp_path / name, "--lr", "0", *more)["classifier.weight"]
+        for name, more in (("a", []), ("b", ["--seed", "1"]), ("c", ["--seed", "1", "--init-seed", "0"]))
+    }
     assert torch.equal(heads["a"], heads["c"]) and not torch.equal(heads["a"], heads["b"])
+    steady = ["--dropout", "0", "--init-seed", "0", "--lr", "1e-3", "--schedule", "constant"]
+    same, other, held = (
+        run(arguments, tmp_path / name, *steady, *more)
+        for name, more in (("d", []), ("e", ["--seed", "1"]), ("f", ["--seed", "1", "--data-seed", "0"]))
+    )
+    assert equal(same, held) and not equal(same, other)
+
+
+def test_dropout_and_train_size_and_compile_are_passed_on(arguments, tmp_path, read_json, monkeypatch, capsys):
+    steady = ["--lr", "1e-3", "--schedule", "constant"]
+    with_dropout = run(arguments, tmp_path / "a", *steady)
+    without = run(arguments, tmp_path / "b", "--dropout", "0", *steady)
+    assert not equal(with_dropout, without)
+    config = read_json(tmp_path / "b" / "settings.json")["config"]
+    assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.0
+    compiled = []
+    monkeypatch.setattr(train, "compile_blocks", compiled.append)
+    run(arguments, tmp_path / "c", "--train-size", "9", "--compile")
+    assert len(compiled) == 1
+    assert "9 examples, 2 steps, cpu in fp32" in capsys.readouterr().out
+
+
+def test_what_is_not_the_default_is_said(arguments, tmp_path, capsys):
+    run(arguments, tmp_path / "a", "--option", "frozen")
+    said = capsys.readouterr().out
+    assert "not the defaults: batch_size 16, lr 0.001, max_length 32, max_steps 2, precision fp32, device cpu" in said
+
+
+def test_save_none_and_incomplete_records(arguments, tmp_path, data_folder, capsys):
+    rte = tmp_path / "data" / "RTE"
+    rte.mkdir(parents=True)
+    for split in ("train", "dev"):
+        text = (data_folder / "RTE" / f"{split}.tsv").read_text()
+        (rte / f"{split}.tsv").write_text(text + "99\ta\tb\t\n")
+    assert train.main([*arguments, "--data", str(tmp_path / "data"), "--save", "none", "--max-steps", "1"]) == 0
+    assert "train.tsv: left out 1 incomplete records, line 122" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"settings.json", "log.jsonl", "metrics.json"}
 
 
 def test_options(capsys):
@@ -109,6 +157,8 @@ def test_options(capsys):
         (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--lr", "-1"], "--lr must be"),
         (["--lr", "nan"], "--lr must be"),
+        (["--seed", "99999999999999999999"], "--seed must lie"),
+        (["--model", "~nouser/x"], "not a folder"),
         (["--dropout", "1"], "--dropout must lie"),
         (["--epochs", "two"], "invalid int value: 'two'"),
         (["--task", "mrpc"], "train.tsv does not exist"),
@@ -143,9 +193,31 @@ def test_a_vocabulary_beyond_the_embedding(arguments, model_folder, tmp_path, ca
 
 def test_a_broken_run_says_so_in_its_metrics(arguments, tmp_path, capsys, read_json):
     assert train.main([*arguments, "--lr", "1e30", "--clip", "0", "--precision", "fp32"]) == 1
-    assert "not finite; its examples: " in capsys.readouterr().err
+    assert "is not finite; " in capsys.readouterr().err
     metrics = read_json(tmp_path / "run" / "metrics.json")
     assert metrics["failed"] is True and "not finite" in metrics["failure"]
+
+
+def test_a_model_without_segments_and_a_task_of_pairs(arguments, model_folder, tmp_path, capsys):
+    weights.save_model(make_model(type_vocab_size=1), tmp_path / "model")
+    (tmp_path / "model" / "vocab.txt").write_bytes((model_folder / "vocab.txt").read_bytes())
+    assert train.main([*arguments, "--model", str(tmp_path / "model")]) == 2
+    assert "type_vocab_size is 1" in capsys.readouterr().err
+
+
+def test_two_default_folders_in_one_second_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        folders.append(default_folder(Settings()))
+        folders[-1].mkdir(parents=True)
+    assert len(set(folders)) == 3
+
+
+def test_only_the_first_process_speaks(arguments, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert train.main([*arguments, "--lr", "-1"]) == 2
+    assert capsys.readouterr().err == ""
 
 
 def test_defaults():

@@ -8,11 +8,13 @@ import torch
 from conftest import KINDS, make_dataset, make_model
 
 from minbert.errors import TrainingError
-from minbert.runtime import Runtime, compile_blocks
+from minbert.optimizer import AdamW
+from minbert.runtime import Runtime, compile_blocks, derive_seed
 from minbert.settings import Settings
 from minbert.tasks import TASKS
 from minbert.training import Objective, backward, deal, evaluate, fit, predict
 from regularizers import build
+from regularizers.base import Method
 
 CPU = Runtime(torch.device("cpu"))
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -89,13 +91,97 @@ def test_the_same_seed_gives_the_same_bits():
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
-def test_clipping_limits_the_gradient_and_logs_the_norm_before():
-    norms = {}
-    for clip in (0.0, 1e-3):
-        log = Log()
-        model = run_fit(3, log, clip=clip, bias_correction=False)[0]
-        norms[clip] = (log.rows[0]["gradient_norm"], model)
-    assert norms[0.0][0] > 1e-3 and norms[1e-3][0] > 1e-3
+class Fake(Method):
+    """Leaves its marks wherever the loop has to call a method."""
+
+    def __init__(self):
+        super().__init__()
+        self.warmed, self.progress = 0, []
+
+    def undecayed(self, model):
+        return (model.bert.embeddings.token.weight,)
+
+    def warmup(self, model, batches):
+        self.warmed += sum(len(batch) for batch in batches())
+
+    def after_step(self, model, progress):
+        self.progress.append(progress)
+        with torch.no_grad():
+            model.bert.pooler.bias.add_(0.01)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_fit_equals_the_loop_written_out(scaled, monkeypatch):
+    """Eight steps over two epochs, bit for bit: schedule, decay, no bias correction, clipping, dropout in each
+    epoch, the method's calls. And with a GradScaler, whose powers of two leave no trace."""
+    if scaled:
+        monkeypatch.setattr(Runtime, "scaler", lambda self: torch.amp.GradScaler("cpu", init_scale=1024.0))
+    dataset, fake = make_dataset(size=20), Fake()
+    settings = Settings(lr=1e-2, warmup=0.25, weight_decay=0.3, clip=0.05, bias_correction=False, accumulate=2, seed=7)
+    plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(5, 0, epoch)]  # noqa: E731
+    model = make_model()
+    log = Log()
+    totals, _ = fit(Objective(model, fake), plan, lambda epoch: model.eval() and {}, 8, settings, CPU, log)
+
+    other, losses, tokens = make_model(), [], 0
+    decayed = [p for n, p in other.named_parameters() if n.endswith("weight") and "norm" not in n and "token" not in n]
+    plain = [p for p in other.parameters() if not any(p is d for d in decayed)]
+    optimizer = AdamW([{"params": decayed, "weight_decay": 0.3}, {"params": plain}], correct_bias=False)
+    batches = [rows for epoch in (1, 2) for rows in dataset.shuffled(5, 0, epoch)]
+    other.train()
+    for step, rows in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (step / 2 if step < 2 else (8 - step) / 6)
+        mean = 0.0
+        for micro, piece in enumerate((rows[0::2], rows[1::2])):
+            batch = dataset.collate(piece)
+            torch.manual_seed(derive_seed(7, step, micro, 0))
+            loss = torch.nn.functional.cross_entropy(other(batch).logits, batch.labels)
+            (loss * (len(piece) / len(rows))).backward()
+            mean += loss.item() * len(piece) / len(rows)
+            tokens += int(batch.attention_mask.sum())
+        losses.append(mean)
+        torch.nn.utils.clip_grad_norm_(other.parameters(), 0.05)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            other.bert.pooler.bias.add_(0.01)
+
+    for name, tensor in model.state_dict().items():
+        assert torch.allclose(tensor, other.state_dict()[name], atol=1e-6 if scaled else 0, rtol=0), name
+    assert fake.warmed == 20 and fake.progress == [(i + 1) / 8 for i in range(8)]
+    assert totals["train_loss"] == pytest.approx(sum(losses[4:]) / 4, abs=1e-6)
+    assert totals["examples_per_second"] * totals["seconds"] == pytest.approx(40)
+    assert totals["tokens_per_second"] * totals["seconds"] == pytest.approx(tokens)
+    assert log.rows[0]["loss"] == pytest.approx(sum(losses[:4]) / 4, abs=1e-6)
+
+
+def test_every_pass_has_a_seed_of_its_own(monkeypatch):
+    model, dataset, seeds = make_model(), make_dataset(), []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for rank in (0, 1):
+        for step in (0, 1):
+            runtime = Runtime(torch.device("cpu"), rank=rank, world=1)
+            objective = Objective(model, Method())
+            backward(objective, dataset, [0, 1, 2, 3], Settings(accumulate=2), runtime, runtime.scaler(), step)
+    assert len(set(seeds)) == len(seeds) == 8
+
+
+class Exploding(Method):
+    """A penalty of 0 whose gradient is not a number."""
+
+    def penalty(self, model, batch, clean):
+        return {"odd": (0 * model.bert.pooler.bias).abs().sqrt().sum()}
+
+
+def test_a_gradient_that_is_not_finite_is_found():
+    dataset, model = make_dataset(), make_model()
+    plan = lambda epoch: [(dataset, [0, 1, 2])]  # noqa: E731
+    with pytest.raises(TrainingError, match=r"step 1: the gradient is not finite; rows\.tsv lines 2, 3, 4"):
+        fit(Objective(model, Exploding()), plan, lambda e: {}, 1, Settings(lr=1e-3, warmup=0.1), CPU, Log())
+    fp16 = Runtime(torch.device("cpu"), "fp16")  # skips such steps, but not all of them
+    with pytest.raises(TrainingError, match="the gradient is not finite"):
+        fit(Objective(make_model(), Exploding()), plan, lambda e: {}, 1, Settings(lr=1e-3, warmup=0.1), fp16, Log())
 
 
 def test_a_loss_that_is_not_finite_names_step_and_examples():
@@ -103,7 +189,7 @@ def test_a_loss_that_is_not_finite_names_step_and_examples():
     dataset.labels[17] = math.inf
     model = make_model(TASKS["stsb"])
     plan = lambda epoch: [(dataset, list(range(i, i + 5))) for i in range(0, 30, 5)]  # noqa: E731
-    with pytest.raises(TrainingError, match="step 4: the loss is not finite; its examples: 15, 16, 17, 18, 19"):
+    with pytest.raises(TrainingError, match=r"step 4: the loss is not finite; rows\.tsv lines 17, 18, 19, 20, 21"):
         fit(Objective(model, build("finetune")), plan, lambda e: {}, 6, Settings(lr=1e-3, warmup=0.1), CPU, Log())
 
 

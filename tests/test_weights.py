@@ -113,6 +113,8 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(published):
     [
         ({"hidden_size": 13}, "not a multiple"),
         ({"hidden_act": "relu"}, "only 'gelu'"),
+        ({"position_embedding_type": "relative_key"}, "only 'absolute'"),
+        ({"model_type": "roberta"}, "only 'bert'"),
         ({"num_hidden_layers": 0}, "positive whole number"),
         ({"hidden_dropout_prob": "much"}, "number from 0"),
         ({"vocab_size": None}, "positive whole number"),
@@ -145,6 +147,24 @@ def test_saved_model_loads_and_carries_published_names(tmp_path):
     out = bert(batch.input_ids, batch.attention_mask, batch.token_type_ids)
     assert torch.equal(out.last_hidden_state, model.eval()(batch).hidden[-1])
     assert [p.name for p in (tmp_path / "model").iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_regression_is_marked_as_one(tmp_path):
+    weights.save_model(make_model(TASKS["stsb"]), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["problem_type"] == "regression" and len(config["id2label"]) == 1
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
+    weights.write_text(tmp_path / "x", "old")
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        weights.write_file(tmp_path / "x", fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_text() == "old"
 
 
 def test_several_heads_are_saved_by_task(tmp_path):
