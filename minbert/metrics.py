@@ -77,6 +77,8 @@ def judge(task, logits: np.ndarray, labels: np.ndarray) -> dict:
 
 def predict(task, logits: np.ndarray) -> np.ndarray:
     """Logits [N,C] -> class numbers [N], or the numbers [N] of a regression."""
+    if task.one_logit:
+        return (logits[:, 0] > 0).astype(int)
     return logits.argmax(-1) if task.labels else logits[:, 0]
 
 

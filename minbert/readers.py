@@ -1,5 +1,7 @@
-"""Files of a task -> examples. GLUE's tab-separated files have no quoting: a quote is a character like any other."""
+"""Files of a task -> examples. All are tab-separated. In GLUE's a quote is a character like any other; in the
+course's, fields may be quoted, and a quote inside is doubled."""
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,7 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
     Raises InputError naming file and line: no such file, not UTF-8, a missing column, an unknown label, no rows.
     """
     path = Path(data) / task.folder / dict(task.files)[split]
-    lines = read_lines(path)
+    lines = read_records(path) if task.quoted else read_lines(path)
     labelled = not split.startswith("test")
     header = list(task.header) if task.header and labelled else next(lines, (1, []))[1]
     text = [column(header, name, path) for name in task.text]
@@ -74,6 +76,17 @@ def subset(examples: Examples, size: int | None) -> Examples:
     return Examples(examples.path, [examples.rows[i] for i in chosen.sort().values], examples.left_out)
 
 
+def read_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of its last line and the fields of each record of a quoted file."""
+    texts = ("\t".join(fields) + "\n" for _, fields in read_lines(path))
+    reader = csv.reader(texts, delimiter="\t")
+    try:
+        for fields in reader:
+            yield reader.line_num, fields
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: {error}") from None
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the fields of each line. Only a line feed ends a line: texts hold other separators."""
     number = 0
@@ -83,7 +96,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 yield number, text.rstrip("\r\n").split("\t")
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist: --data names the folder that holds {path.parent.name}/") from None
+        raise InputError(f"{path} does not exist: --data names the folder that holds the tasks' files") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}:{number} is not UTF-8") from None
     except OSError as error:

@@ -20,11 +20,13 @@ class Task:
     files: tuple[tuple[str, str], ...] = (("train", "train.tsv"), ("dev", "dev.tsv"), ("test", "test.tsv"))
     header: tuple[str, ...] = ()  # the columns of train and dev files that have no header line
     skip_short: bool = False  # the official files hold rows that lost columns: leave them out
+    quoted: bool = False  # fields may stand in quotes, as spreadsheets write them
+    one_logit: bool = False  # two classes share one logit: class 1 where it is above 0
 
     @property
     def outputs(self) -> int:
-        """C: a logit for each class, or the one predicted number."""
-        return max(1, len(self.labels))
+        """C: a logit for each class, or the one logit or predicted number."""
+        return len(self.labels) if self.labels and not self.one_logit else 1
 
     def splits(self, name: str) -> tuple[str, ...]:
         """dev -> the files it consists of: for MNLI dev and dev-mismatched."""
@@ -73,4 +75,20 @@ GLUE = (
     classes("wnli", "WNLI", PAIR, "label", ("0", "1")),
 )  # fmt: skip
 
-TASKS = {task.name: task for task in GLUE}
+
+def course_files(stem: str) -> tuple[tuple[str, str], ...]:
+    return (("train", f"{stem}-train.csv"), ("dev", f"{stem}-dev.csv"), ("test", f"{stem}-test-student.csv"))
+
+
+# Stanford CS224N, the minBERT project: files beside each other, quoted, Quora with one logit.
+COURSE = (
+    classes("sst5", "", ("sentence",), "sentiment", tuple("01234"), files=course_files("ids-sst"), quoted=True),
+    classes("cfimdb", "", ("sentence",), "sentiment", tuple("01"), files=course_files("ids-cfimdb"), quoted=True),
+    classes(
+        "quora", "", PAIR, "is_duplicate", ("0.0", "1.0"), files=course_files("quora"), quoted=True, skip_short=True,
+        one_logit=True, loss=losses.binary_cross_entropy, divergence=losses.bernoulli_kl,
+    ),
+    regression("sts", "", PAIR, "similarity", ("pearson",), files=course_files("sts"), quoted=True),
+)  # fmt: skip
+
+TASKS = {task.name: task for task in (*GLUE, *COURSE)}

@@ -105,7 +105,7 @@ def test_errors_name_file_and_line(tmp_path, text, message):
 
 
 def test_more_errors(tmp_path):
-    with pytest.raises(InputError, match=r"dev.tsv does not exist: --data names the folder that holds RTE/"):
+    with pytest.raises(InputError, match=r"dev.tsv does not exist: --data names the folder"):
         read_examples(TASKS["rte"], tmp_path, "dev")
     with pytest.raises(InputError, match=r"train.tsv:3 is not UTF-8"):
         rte(tmp_path, HEADER + "0\ta\tb\tentailment\n1\té\tb\tentailment\n", encoding="latin-1")
@@ -168,3 +168,24 @@ def test_collate_pads_to_the_longest_and_marks_what_is_real(dataset):
 
 def test_evaluation_order_holds_every_example_once(dataset):
     assert sorted(row for rows in dataset.by_length(50) for row in rows) == list(range(2490))
+
+
+def test_the_courses_files_are_quoted(tmp_path):
+    """Doubled quotes, a record over two lines, and one whose label an unbalanced quote swallowed."""
+    text = '\tid\tsentence1\tsentence2\tis_duplicate\n0\taa\t"say ""hi"""\tb\t1.0\n1\tbb\t"two\nlines"\tc "d"\t0.0\n'
+    (tmp_path / "quora-train.csv").write_text(text + '2\tcc\t"lost\tb\t1.0\n', encoding="utf-8")
+    read = read_examples(TASKS["quora"], tmp_path, "train")
+    assert read.rows == [Example("aa", 'say "hi"', "b", 1, 2), Example("bb", "two\nlines", 'c "d"', 0, 4)]
+    assert read.left_out == [5]
+
+
+@pytest.mark.parametrize("name, column", [("sst5", "4"), ("cfimdb", "1"), ("sts", "3.5")])
+def test_the_courses_other_tasks(tmp_path, name, column):
+    task = TASKS[name]
+    header = ["", "id", *task.text, task.label]
+    write_rows(tmp_path / dict(task.files)["train"], [header, ["0", "aa", *("x",) * len(task.text), column]])
+    (example,) = read_examples(task, tmp_path, "train").rows
+    assert example.label == float(column) and example.id == "aa"
+    write_rows(tmp_path / dict(task.files)["test"], [["0", *header[:-1]], ["1", "0.0", "bb", *("y",) * len(task.text)]])
+    (example,) = read_examples(task, tmp_path, "test").rows
+    assert (example.id, example.text, example.label) == ("bb", "y", None)
