@@ -142,10 +142,11 @@ def save_model(model: nn.Module, folder: Path) -> None:
     save_bert(model.bert, folder, heads, config)
 
 
-def save_bert(bert: nn.Module, folder: Path, more: dict[str, Tensor], config: dict) -> None:
+def save_bert(bert: nn.Module, folder: Path, more: dict[str, Tensor], config: dict, pooler: bool = True) -> None:
     """Write a BertModel with `more` tensors under their published names, and `config` beside its own fields."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"bert.{published_name(name)}": tensor for name, tensor in bert.state_dict().items()} | more
+    own = {name: tensor for name, tensor in bert.state_dict().items() if pooler or not name.startswith("pooler.")}
+    tensors = {f"bert.{published_name(name)}": tensor for name, tensor in own.items()} | more
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_file(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     write_text(folder / "config.json", json.dumps(bert.config.to_dict() | config, indent=2) + "\n")

@@ -17,7 +17,7 @@ class Method(nn.Module):
     fp32 = False  # True: its perturbation is lost in bf16/TF32, so all passes run in float32
     inserts = False  # True: attach adds or freezes modules; Sum attaches these first
     neutral: dict | None = {}  # settings at which it equals plain fine-tuning; None where there are none
-    lr = 2e-5  # the learning rate it wants by default
+    lr: float | None = None  # the learning rate it wants by default, where it wants one
 
     def attach(self, model: nn.Module) -> None:
         """Once, before training, with the pretrained weights in place: insert, freeze, remember θ₀."""
@@ -49,8 +49,7 @@ class Sum(Method):
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self.fp32 = any(part.fp32 for part in parts.values())
-        learning_rates = [part.lr for part in parts.values() if part.lr != Method.lr]
-        self.lr = min(learning_rates, default=Method.lr)
+        self.lr = min((part.lr for part in parts.values() if part.lr), default=None)
 
     def attach(self, model: nn.Module) -> None:
         for part in sorted(self.parts.values(), key=lambda part: not part.inserts):  # the inserting ones first

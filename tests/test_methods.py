@@ -148,7 +148,7 @@ class Part(Method):
 
 
 def test_a_sum_attaches_inserting_parts_first_and_takes_the_most_careful_settings():
-    a, b, c = Part("a", False, 2e-5, True), Part("b", True, 1e-3, False), Part("c", True, 3e-4, False)
+    a, b, c = Part("a", False, None, True), Part("b", True, 1e-3, False), Part("c", True, 3e-4, False)
     whole = Sum({"a": a, "b": b, "c": c})
     whole.attach(None)
     assert Part.order == ["b", "c", "a"]

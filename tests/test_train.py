@@ -221,7 +221,7 @@ def test_only_the_first_process_speaks(arguments, monkeypatch, capsys):
 
 
 def test_defaults():
-    settings = parse(Settings, ["--model", "m", "--data", "d"], "").resolve(lr=2e-5)
+    settings = parse(Settings, ["--model", "m", "--data", "d"], "").resolve()
     assert (settings.task, settings.epochs, settings.batch_size, settings.lr) == ("rte", 3, 32, 2e-5)
     assert (settings.schedule, settings.warmup, settings.weight_decay, settings.clip) == ("linear", 0.1, 0.01, 1.0)
     assert (settings.bias_correction, settings.max_length, settings.seed) == (True, 256, 0)

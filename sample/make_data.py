@@ -1,0 +1,358 @@
+"""Writes sample/data/: tasks in the official layouts, from one seed.
+
+    python -m sample.make_data                      # the same bytes each time
+    python -m sample.make_data --out DIR --report   # elsewhere, and score the baselines
+
+Each row is drawn together with its meaning, and the label follows from the meaning: entailment for RTE, equal
+meaning for MRPC and Quora, shared meaning for STS, polarity for the reviews. Then a stated share of the training
+labels is wrong on purpose (NOISE), as in data that people labelled. A pair belongs to the split that a hash of its
+text names, so that no two splits share one, and none stands in the text for pretraining.
+"""
+
+import argparse
+import csv
+import io
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from minbert.weights import write_text
+from sample import lexicon
+from sample.invent import Inventor, sensible
+from sample.speaker import IRREGULAR, Speaker, past, plural
+from sample.world import NOUNS, VERBS, Statement, entails, similarity
+
+SEED = 2026
+FOLDER = Path(__file__).parent / "data"
+NOISE = 0.03  # share of wrong labels, in every split
+SPLITS = ("train", "dev", "test")
+SIZES = {  # rows of train, dev, test
+    "rte": (2490, 277, 3000),
+    "mrpc": (1500, 300, 300),
+    "cola": (2000, 400, 400),
+    "stsb": (1500, 300, 300),
+    "sst5": (2500, 500, 500),
+    "cfimdb": (400, 120, 120),
+    "quora": (2000, 400, 400),
+    "sts": (1500, 300, 300),
+}
+
+
+class Author:
+    """Makes rows up: an Inventor for what is said and a Speaker for how, on one generator."""
+
+    def __init__(self, seed: str):
+        self.rng = random.Random(seed)
+        self.inventor, self.speaker = Inventor(self.rng), Speaker(self.rng)
+
+    def step(self, s: Statement, good: Callable[[Statement], bool], tries: int = 60) -> Statement | None:
+        """One sensible change for which `good` holds."""
+        for _ in range(tries):
+            changed = self.inventor.change(s)
+            if changed != s and sensible(changed) and good(changed):
+                return changed
+        return None
+
+    def walk(self, start: Statement, steps: int, follows: bool) -> Statement | None:
+        """A statement some changes away, each but the last implied by the one before. It follows from the start
+        if it is to, else the last change breaks that: so both kinds of pair share equally many words."""
+        current = start
+        for number in range(steps):
+            if follows or number < steps - 1:
+                changed = self.step(current, lambda new, old=current: entails(old, new))
+            else:
+                changed = self.step(current, lambda new: not entails(start, new))
+            if changed is None:
+                return None
+            current = changed
+        return current
+
+    def wrong(self) -> bool:
+        return self.rng.random() < NOISE
+
+
+def rte(author: Author) -> tuple:
+    """premise (one or two sentences), hypothesis, label"""
+    rng, say = author.rng, author.speaker.say
+    follows = rng.random() < 0.5
+    hypothesis = None
+    while hypothesis is None:
+        fact = author.inventor.statement()
+        hypothesis = author.walk(fact, rng.choice([1, 2, 2, 3]), follows)
+    facts = [fact]
+    if rng.random() < 0.4:  # a second sentence that shares words with the first
+        facts.append(author.step(fact, lambda new: not entails(new, hypothesis)) or fact)
+    rng.shuffle(facts)
+    label = any(entails(f, hypothesis) for f in facts) != author.wrong()
+    premise = " ".join(f"{say(f)} ." for f in facts)
+    return premise, f"{say(hypothesis)} .", "entailment" if label else "not_entailment"
+
+
+def twins(author: Author, share: float) -> tuple[Statement, Statement, bool]:
+    """Two statements, for a `share` of the draws the same one, else a change or two apart."""
+    first = author.inventor.statement()
+    if author.rng.random() < share:
+        return first, first, True
+    second = author.step(first, lambda new: True) or author.inventor.statement()
+    if author.rng.random() < 0.3:
+        second = author.step(second, lambda new: new != first) or second
+    return first, second, entails(first, second) and entails(second, first)
+
+
+def mrpc(author: Author) -> tuple:
+    """1 where both sentences mean the same, first, second"""
+    first, second, same = twins(author, 0.6)
+    say = author.speaker.say
+    return str(int(same != author.wrong())), f"{say(first)} .", f"{say(second)} ."
+
+
+def quora(author: Author) -> tuple:
+    """question, question, 1.0 where they ask the same"""
+    first, second, same = twins(author, 0.45)
+    about = [author.rng.choice(["whether", "who"])] * 2
+    if author.rng.random() < 0.1:
+        about[1] = {"whether": "who", "who": "whether"}[about[0]]
+    if about[0] == about[1] == "who":  # the agent is asked for, so it does not count
+        first, second = (replace(s, quantifier="some", positive=True, agent=first.agent) for s in (first, second))
+        same = entails(first, second) and entails(second, first)
+    same = same and about[0] == about[1]
+    texts = [author.speaker.ask(s, a) + " ?" for s, a in zip((first, second), about)]
+    return *texts, f"{float(same != author.wrong())}"
+
+
+def sts(author: Author) -> tuple:
+    """sentence, sentence, 0 to 5: five times the shared meaning, and a little disagreement of the judges"""
+    first = second = author.inventor.statement()
+    for _ in range(author.rng.randint(0, 6)):
+        second = author.step(second, lambda new: True) or second
+    if author.rng.random() < 0.15:
+        second = author.inventor.statement()
+    value = 5 * similarity(first, second) + author.rng.gauss(0, 0.2)
+    return f"{author.speaker.say(first)} .", f"{author.speaker.say(second)} .", f"{min(5.0, max(0.0, value)):.3f}"
+
+
+def cola(author: Author) -> tuple:
+    """1 or 0, sentence: as the Speaker says it, or with one error in it"""
+    words = author.speaker.say(author.inventor.statement()).split()
+    good = author.rng.random() < 0.6
+    if not good:
+        author.rng.shuffle(errors := [wrong_number, wrong_form, wrong_order, missing_word])
+        corrupted = next((found for error in errors if (found := error(words, author.rng))), None)
+        good, words = (good, corrupted) if corrupted else (True, words)
+    return str(int(good != author.wrong())), " ".join(words) + " ."
+
+
+NOUN_FORMS = {word: plural(word) for words in NOUNS.words.values() for word in words}
+NUMBER = NOUN_FORMS | {many: one for one, many in NOUN_FORMS.items()}  # one -> many and many -> one
+VERB_FORMS = {word: past(word) for words in VERBS.words.values() for word in words}
+
+
+def wrong_number(words: list[str], rng: random.Random) -> list[str] | None:
+    """a cats, two cat"""
+    places = [i for i, word in enumerate(words) if NUMBER.get(word, word) != word]
+    return replaced(words, places, lambda word: NUMBER[word], rng)
+
+
+def wrong_form(words: list[str], rng: random.Random) -> list[str] | None:
+    """did not ate, was ate by"""
+    bases = {VERB_FORMS[b]: b for b in VERB_FORMS}
+    places = [i for i, word in enumerate(words) if i > 1 and words[i - 2 : i] == ["did", "not"]]
+    if places:
+        return replaced(words, places, lambda word: VERB_FORMS[word], rng)
+    participles = {participle: base for base, (past_, participle) in IRREGULAR.items() if past_ != participle}
+    places = [i for i, word in enumerate(words) if word in participles and words[i - 1] in ("was", "were")]
+    if places:
+        return replaced(words, places, lambda word: IRREGULAR[participles[word]][0], rng)
+    places = [i for i, word in enumerate(words) if bases.get(word, word) != word and words[i - 1] in NUMBER]
+    return replaced(words, places, lambda word: IRREGULAR.get(bases[word], ("", word + "ing"))[1], rng)
+
+
+def replaced(words: list[str], places: list[int], form: Callable[[str], str], rng: random.Random) -> list[str] | None:
+    if not places:
+        return None
+    place = rng.choice(places)
+    changed = [*words[:place], form(words[place]), *words[place + 1 :]]
+    return changed if changed != words else None
+
+
+DETERMINERS = {"a", "an", "one", "every", "each", "all", "no", "two", "three", "four", "several"}
+
+
+def wrong_order(words: list[str], rng: random.Random) -> list[str] | None:
+    """cat a, in kitchen the"""
+    places = [i for i in range(len(words) - 1) if words[i] in DETERMINERS | {"the", "did", "by"}]
+    if not places:
+        return None
+    i = rng.choice(places)
+    return [*words[:i], words[i + 1], words[i], *words[i + 2 :]]
+
+
+def missing_word(words: list[str], rng: random.Random) -> list[str] | None:
+    """cat ate an apple; an apple was eaten a cat"""
+    places = [
+        i for i, word in enumerate(words) if word in {"a", "an", "by", "the", "did", "was", "were", "every", "each"}
+    ]
+    if not places:
+        return None
+    place = rng.choice(places)
+    return words[:place] + words[place + 1 :]
+
+
+def opinion(author: Author, subject: str) -> tuple[str, float]:
+    """One clause and how good it says things are, from -3 to 3."""
+    rng = author.rng
+    value = rng.choice(list(lexicon.QUALITIES))
+    word = rng.choice(lexicon.QUALITIES[value])
+    sign = (value > 0) - (value < 0)
+    form = rng.choices(["plain", "very", "slightly", "not", "never"], [5, 2, 2, 2, 1])[0]
+    if form == "very":
+        word, value = f"{rng.choice(['very', 'really', 'truly'])} {word}", value + 0.5 * sign
+    elif form == "slightly":
+        word, value = f"{rng.choice(['slightly', 'somewhat', 'a little'])} {word}", 0.5 * value
+    elif form == "not":  # not good is rather bad, not superb may still be good
+        word, value = f"not {word}", -0.5 * value if abs(value) < 3 else -0.1 * value
+    text = f"the {subject} was {word}"
+    if form == "never":  # turns the whole clause round
+        text, value = f"nobody would say that {text}", -0.6 * value
+    return text, max(-3.0, min(3.0, value))
+
+
+def review(author: Author) -> tuple[str, float]:
+    """One or two opinions and their sum: what comes after `but` counts double."""
+    rng = author.rng
+    subjects = rng.sample([*lexicon.ASPECTS, *lexicon.REVIEW_SUBJECTS], 2)
+    first, a = opinion(author, subjects[0])
+    if rng.random() < 0.3:
+        return first, a
+    second, b = opinion(author, subjects[1])
+    link = rng.choice(["and", "but", "although", "though"])
+    if link == "and":
+        return f"{first} and {second}", (a + b) / 2
+    if link == "but":
+        return f"{first} but {second}", (a + 2 * b) / 3
+    return f"{link} {first} , {second}", (a + 2 * b) / 3
+
+
+def sst5(author: Author) -> tuple:
+    """sentence, 0 to 4"""
+    text, value = review(author)
+    label = sum(value > edge for edge in (-1.5, -0.5, 0.5, 1.5))
+    if author.wrong():
+        label = min(4, max(0, label + author.rng.choice([-1, 1])))
+    return f"{text} .", str(label)
+
+
+def cfimdb(author: Author) -> tuple:
+    """A review of several sentences with a story in it, 1 where it is good on the whole"""
+    total, sentences = 0.0, []
+    for _ in range(author.rng.randint(3, 6)):
+        text, value = review(author)
+        total += value
+        sentences.append(f"{text} .")
+        if author.rng.random() < 0.5:
+            sentences.append(f"in the story , {author.speaker.say(author.inventor.statement())} .")
+    return " ".join(sentences), str(int((total > 0) != author.wrong()))
+
+
+MAKERS = {
+    "rte": rte,
+    "mrpc": mrpc,
+    "cola": cola,
+    "stsb": sts,
+    "sst5": sst5,
+    "cfimdb": cfimdb,
+    "quora": quora,
+    "sts": sts,
+}
+
+
+def owner(texts: list[str]) -> str:
+    """The split that a pair of texts, in either order, belongs to."""
+    return (*SPLITS, "pretraining")[zlib.crc32("\t".join(sorted(texts)).encode()) % 4]
+
+
+def rows(task: str, split: str) -> Iterator[tuple]:
+    """Endlessly many rows of a split, each text once."""
+    author, seen = Author(f"{SEED}-{task}-{split}"), set()
+    while True:
+        row = MAKERS[task](author)
+        texts = sorted(part for part in row if " " in part)
+        if owner(texts) == split and tuple(texts) not in seen:
+            seen.add(tuple(texts))
+            yield row
+
+
+# The official layouts. A writer takes the number of the row, the row and whether labels are shown.
+
+GLUE = {
+    "rte": ("RTE", ["index", "sentence1", "sentence2", "label"], lambda i, r: [i, *r], 3),
+    "mrpc": (
+        "MRPC",
+        ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"],
+        lambda i, r: [r[0], 2 * i, 2 * i + 1, r[1], r[2]],
+        0,
+    ),
+    "cola": ("CoLA", None, lambda i, r: ["mb26", r[0], "" if r[0] == "1" else "*", r[1]], None),
+    "stsb": (
+        "STS-B",
+        "index genre filename year old_index source1 source2 sentence1 sentence2 score".split(),
+        lambda i, r: [i, "sample", "world", "2026", f"{i:04}", "none", "none", *r],
+        9,
+    ),
+}
+COURSE = {
+    "sst5": ("ids-sst", ["sentence", "sentiment"]),
+    "cfimdb": ("ids-cfimdb", ["sentence", "sentiment"]),
+    "quora": ("quora", ["sentence1", "sentence2", "is_duplicate"]),
+    "sts": ("sts", ["sentence1", "sentence2", "similarity"]),
+}
+
+
+def file_of(task: str, split: str, size: int | None = None) -> tuple[str, str]:
+    """(path below the data folder, text) of a split's first `size` rows."""
+    source = rows(task, split)
+    chosen = [next(source) for _ in range(size or SIZES[task][SPLITS.index(split)])]
+    return glue_file(task, split, chosen) if task in GLUE else course_file(task, split, chosen)
+
+
+def glue_file(task: str, split: str, chosen: list[tuple]) -> tuple[str, str]:
+    folder, header, fields, label = GLUE[task]
+    lines = [fields(i, row) for i, row in enumerate(chosen)]
+    if split == "test":
+        if task == "cola":
+            header, lines = ["index", "sentence"], [[i, row[1]] for i, row in enumerate(chosen)]
+        elif label == 0:
+            header, lines = ["index", *header[1:]], [[i, *line[1:]] for i, line in enumerate(lines)]
+        else:
+            header, lines = header[:-1], [line[:-1] for line in lines]
+    text = "".join("\t".join(map(str, line)) + "\n" for line in ([header] if header else []) + lines)
+    return f"{folder}/{split}.tsv", text
+
+
+def course_file(task: str, split: str, chosen: list[tuple]) -> tuple[str, str]:
+    stem, columns = COURSE[task]
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+    shown = columns[:-1] if split == "test" else columns
+    writer.writerow(["", "id", *shown])
+    for i, row in enumerate(chosen):
+        writer.writerow([i, f"{zlib.crc32(f'{task}-{split}-{i}'.encode()):025x}", *row[: len(shown)]])
+    return f"{stem}-{'test-student' if split == 'test' else split}.csv", out.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    args = parser.parse_args()
+    for task in SIZES:
+        for split in SPLITS:
+            name, text = file_of(task, split)
+            (args.out / name).parent.mkdir(parents=True, exist_ok=True)
+            write_text(args.out / name, text)
+            print(f"{task} {split}: {args.out / name}")
+
+
+if __name__ == "__main__":
+    main()
