@@ -6,7 +6,6 @@ train.py itself makes our score. The peer is transformers' model with torch.opti
 the same batches. Every score is a line of its own as soon as it is there.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common import parser
 from benchmarks.peer import peer_model, peer_predict, peer_train
 from minbert import metrics
 from minbert.batches import Dataset
@@ -46,12 +46,10 @@ def ours(args, name: str) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--tasks", nargs="+", default=["mrpc", "cola", "stsb"])
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    flags = parser(__doc__)
+    flags.add_argument("--tasks", nargs="+", default=["mrpc", "cola", "stsb"])
+    flags.add_argument("--seed", type=int, default=0)
+    args = flags.parse_args()
     for name in args.tasks:
         for who, score in (("minbert", ours), ("transformers", peer)):
             result = score(args, name)

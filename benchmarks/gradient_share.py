@@ -5,10 +5,9 @@
 Weight 1, no proximal term; mean over 8 batches of 32, at a new head and after one epoch of plain fine-tuning.
 """
 
-import argparse
-
 import torch
 
+from benchmarks.common import Silent, parser
 from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
@@ -46,17 +45,10 @@ def share(model, dataset, batches, settings: list[str]) -> float:
     return sum(shares) / len(shares)
 
 
-class Silent:
-    def log(self, row: dict) -> None:
-        """A measurement keeps no run folder."""
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--task", default="mrpc")
-    args = parser.parse_args()
+    flags = parser(__doc__)
+    flags.add_argument("--task", default="mrpc")
+    args = flags.parse_args()
     task = TASKS[args.task]
     dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
     batches = dataset.shuffled(32, 0, 0)

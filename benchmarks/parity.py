@@ -3,13 +3,13 @@
 python -m benchmarks.parity --model $MODEL --data $DATA          # needs: pip install transformers
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import torch
 import transformers
 
+from benchmarks.common import parser
 from benchmarks.peer import peer_logits, peer_model
 from minbert.batches import Dataset
 from minbert.bert import BertModel
@@ -66,10 +66,8 @@ def way_back(folder: str, data: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    args = parser.parse_args()
+    flags = parser(__doc__)
+    args = flags.parse_args()
     hidden_states(args.model, args.data)
     way_back(args.model, args.data)
     token_ids(args.model, args.data)

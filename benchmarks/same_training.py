@@ -6,12 +6,12 @@ RTE, batch 32, max-length 256, float32, dropout 0, the same head, batches and re
 ours and torch's put it in different places, which is the one intended difference (see minbert/optimizer.py).
 """
 
-import argparse
 from functools import partial
 from unittest.mock import patch
 
 import torch
 
+from benchmarks.common import Silent, parser
 from benchmarks.peer import peer_model, peer_train
 from minbert import training
 from minbert.batches import Dataset
@@ -42,16 +42,9 @@ class Recorder(Objective):
         return loss, terms
 
 
-class Silent:
-    def log(self, row: dict) -> None:
-        """No run folder here."""
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    args = parser.parse_args()
+    flags = parser(__doc__)
+    args = flags.parse_args()
     task = TASKS["rte"]
     dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
     batches = dataset.shuffled(32, seed=0, epoch=0)[:STEPS]

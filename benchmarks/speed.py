@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.common import parser
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES, BATCH, LENGTH = 256, 32, 256
 
@@ -62,12 +64,10 @@ def ours(model_folder: str, data: str, more: list[str]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
-    args, more = parser.parse_known_args()
+    flags = parser(__doc__)
+    flags.add_argument("--rounds", type=int, default=5)
+    flags.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    args, more = flags.parse_known_args()
     if args.peer:
         print(json.dumps(peer(args.model, args.data)))
         return

@@ -15,9 +15,11 @@ from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.config import BertConfig
 from minbert.readers import Example, Examples
+from minbert.runtime import Runtime
 from minbert.tasks import TASKS
 from minbert.tokenizer import Tokenizer, word_piece
 
+CPU = Runtime(torch.device("cpu"))
 torch.set_num_threads(1)  # the tensors here are too small to share out
 
 WORDS = "the a cat dog bird fish sees hears likes red green small big not and or runs sleeps".split()
@@ -91,6 +93,16 @@ def data_folder(tmp_path_factory) -> Path:
             rows.append([str(i), " ".join([word] * rng.randint(3, 8)), word, label])
         write_rows(folder / "RTE" / f"{split}.tsv", [r[:3] for r in rows] if split == "test" else rows)
     return folder
+
+
+class Log:
+    """What training.fit wants of a run: it keeps the rows of the log."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row: dict) -> None:
+        self.rows.append(row)
 
 
 @pytest.fixture

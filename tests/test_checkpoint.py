@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import make_dataset, make_model
-from test_training import CPU, Log
+from conftest import CPU, Log, make_dataset, make_model
 
 from minbert.checkpoint import Checkpoint
 from minbert.settings import Settings

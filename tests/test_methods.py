@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import pytest
 import torch
-from conftest import KINDS, make_dataset, make_model
+from conftest import CPU, KINDS, make_dataset, make_model
 
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
-from minbert.runtime import Runtime, derive_seed
+from minbert.runtime import derive_seed
 from minbert.settings import Settings
 from minbert.training import Objective, backward
 from regularizers import OPTIONS, build, describe
@@ -19,7 +19,6 @@ from regularizers.base import Method, Sum
 
 COMBINATIONS = ["frozen+smart", "smart+frozen"]
 SETTINGS = Settings(lr=1e-2, weight_decay=0.1, clip=1.0)
-CPU = Runtime(torch.device("cpu"))
 
 
 class Trainer:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_training import CPU, Log
+from conftest import CPU, Log
 
 import sample
 from minbert.batches import Dataset

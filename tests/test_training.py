@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import KINDS, make_dataset, make_model
+from conftest import CPU, KINDS, Log, make_dataset, make_model
 
 from minbert.errors import TrainingError
 from minbert.optimizer import AdamW
@@ -16,16 +16,7 @@ from minbert.training import Objective, backward, deal, evaluate, fit, predict
 from regularizers import build
 from regularizers.base import Method
 
-CPU = Runtime(torch.device("cpu"))
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
-class Log:
-    def __init__(self):
-        self.rows = []
-
-    def log(self, row):
-        self.rows.append(row)
 
 
 def gradients(accumulate: int, rows: list[int]):

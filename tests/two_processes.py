@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 import torch.distributed as dist
-from conftest import make_dataset, make_model
+from conftest import CPU, Log, make_dataset, make_model
 
 from minbert.runtime import Runtime, setup
 from minbert.settings import Settings
@@ -11,11 +11,6 @@ from minbert.training import Objective, backward, fit, predict
 from regularizers import OPTIONS, build
 
 SETTINGS = Settings(lr=1e-2, warmup=0.1, batch_size=5, accumulate=2)
-
-
-class Silent:
-    def log(self, row: dict) -> None:
-        """No run folder here."""
 
 
 def objective_for(option: str, dropout: float) -> Objective:
@@ -47,14 +42,14 @@ def check_equal_on_both(tensors, what: str) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    runtime, alone = setup("cpu", "fp32"), Runtime(torch.device("cpu"))
+    runtime, alone = setup("cpu", "fp32"), CPU
     dataset = make_dataset()
     for option in OPTIONS:
         together, single = gradient(option, runtime), gradient(option, alone)
         assert (together - single).norm() <= 1e-6 * single.norm(), f"{option}: the first gradient differs"
         objective = objective_for(option, dropout=0.1)
         plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(5, 0, epoch)]  # noqa: E731
-        fit(objective, plan, lambda epoch: {}, 8, SETTINGS, runtime, Silent())
+        fit(objective, plan, lambda epoch: {}, 8, SETTINGS, runtime, Log())
         check_equal_on_both(objective.state_dict().values(), option)
         shared, whole = (predict(objective.model, dataset, 3, r) for r in (runtime, alone))
         assert np.allclose(shared, whole, atol=1e-6), f"{option}: predictions differ"
