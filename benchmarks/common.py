@@ -3,12 +3,11 @@
 import argparse
 
 
-def parser(description: str, data: bool = True) -> argparse.ArgumentParser:
-    """--model and, with `data`, --data, both required."""
+def parser(description: str) -> argparse.ArgumentParser:
+    """--model and --data, both required."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", required=True)
-    if data:
-        made.add_argument("--data", required=True)
+    made.add_argument("--data", required=True)
     return made
 
 

@@ -4,7 +4,6 @@ Devlin et al. 2019, section 3.1: 15 % of the tokens are chosen; of these 80 % be
 token and 10 % stay. The loss is the cross entropy of the chosen ones.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from minbert.tasks import Task
 from minbert.weights import read_tensors, resolve, save_bert
 
 IGNORE = -100  # label of a token that was not chosen
-SHARE, OFTEN, MASKED, RANDOM = 0.15, 0.5, 0.8, 0.1
+SHARE, MASKED, RANDOM = 0.15, 0.8, 0.1
 
 # Our module <- the published one, as in weights.NAMES. The decoder is the token embedding.
 HEAD_NAMES = {
@@ -75,18 +74,14 @@ class MaskedLanguageModel(nn.Module):
 
 
 class Masking:
-    """How the tokens of a vocabulary are masked. Ids below `special` ([PAD], [CLS], ...) are never chosen, and of
-    the ids in `often` half instead of 15 %."""
+    """How the tokens of a vocabulary are masked. Ids below `special` ([PAD], [CLS], ...) are never chosen."""
 
-    def __init__(self, vocabulary: int, mask_id: int, special: int, often: Sequence[int] = ()):
+    def __init__(self, vocabulary: int, mask_id: int, special: int):
         self.vocabulary, self.mask_id, self.special = vocabulary, mask_id, special
-        self.share = torch.full((vocabulary,), SHARE)
-        self.share[list(often)] = OFTEN
-        self.share[:special] = 0.0
 
     def __call__(self, ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """ids [B,T] -> (what the model sees [B,T], labels [B,T])"""
-        chosen = torch.rand(ids.shape, generator=generator) < self.share[ids]
+        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & (ids >= self.special)
         chosen[0, 1] = True  # at least one, so that no batch is without a loss
         fate = torch.rand(ids.shape, generator=generator)
         anything = torch.randint(self.special, self.vocabulary, ids.shape, generator=generator)
@@ -95,7 +90,10 @@ class Masking:
 
 
 class MaskedDataset:
-    """A dataset whose batches are masked anew in each epoch, in a way that follows from (seed, epoch, rows)."""
+    """A dataset whose batches are masked anew in each epoch, in a way that follows from (seed, epoch, rows).
+
+    A row's own label, where it has one, is the id of a word that [CLS] is asked for.
+    """
 
     def __init__(self, dataset: Dataset, masking: Masking, seed: int, epoch: int):
         self.dataset, self.path, self.examples = dataset, dataset.path, dataset.examples
@@ -104,5 +102,7 @@ class MaskedDataset:
     def collate(self, rows: list[int]) -> Batch:
         batch = self.dataset.collate(rows)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "mask", self.epoch, rows))
-        batch.input_ids, batch.labels = self.masking(batch.input_ids, generator)
+        batch.input_ids, labels = self.masking(batch.input_ids, generator)
+        labels[:, 0] = batch.labels.nan_to_num(IGNORE).long()
+        batch.labels = labels
         return batch

@@ -1,83 +1,86 @@
 """Text of the sample world to pretrain on: pairs of passages, drawn with a seed of their own.
 
-Most say something and go on with what follows from it ("so ...") and what does not ("perhaps ..."), or with the same
-in other words; the others are definitions, questions and reviews. A pair that belongs to a split of a task (see
-make_data.owner) is left out.
+In most the second passage follows from the first, or may well be false; in others it says the same again, defines
+words, answers a question, or sums a review up. Some pairs have a link, one word for how the second stands to the
+first ("so", "perhaps", "good"); it is not in the text: [CLS] is asked for it, as BERT's [CLS] was asked whether the
+second passage came next. A pair that belongs to a split of a task (see make_data.owner) is left out.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from sample import lexicon
 from sample.make_data import SEED, Author, owner, review
 from sample.world import NOUNS, OPPOSITES, SCALES, VERBS, entails
 
-FOLLOWS = ("so", "therefore", "thus")
-OPEN = ("perhaps", "maybe", "possibly")
-SAME = ("in other words", "that is")
+FOLLOWS, OPEN, SAME = "so", "perhaps", "likewise"
 
 
-def pairs(seed: str = "corpus") -> Iterator[tuple[str, str]]:
-    """Endlessly many (first, second)."""
+class Pair(NamedTuple):
+    first: str
+    second: str
+    link: str | None = None
+
+
+def pairs(seed: str = "corpus") -> Iterator[Pair]:
+    """Endlessly many."""
     author = Author(f"{SEED}-{seed}")
     while True:
-        (maker,) = author.rng.choices((consequence, same_again, definition, question, opinion), (10, 3, 1, 1, 3))
+        (maker,) = author.rng.choices((consequence, same_again, definition, question, opinion), (14, 2, 0.5, 0.5, 2))
         found = None
         while found is None:
             found = maker(author)
         yield found
 
 
-def consequence(author: Author) -> tuple[str, str] | None:
-    """One or two sentences, and three that follow from them or do not."""
+def consequence(author: Author) -> Pair | None:
+    """One or two sentences, and one that follows from them or does not."""
     rng, say = author.rng, author.speaker.say
-    facts = [author.inventor.statement()]
+    fact = author.inventor.statement()
+    then = author.walk(fact, rng.choice([1, 2, 2, 3]), follows=rng.random() < 0.5)
+    if then is None:
+        return None
+    facts = [fact]
     if rng.random() < 0.3:
-        facts.append(author.step(facts[0], lambda new: True) or facts[0])
-    first, thens = " ".join(f"{say(f)} ." for f in facts), []
-    for _ in range(16):  # three of four belong to the tasks
-        then = author.walk(rng.choice(facts), rng.choice([1, 2, 2, 3]), follows=rng.random() < 0.5)
-        text = then and f"{say(then)} ."
-        if text and owner([first, text]) == "pretraining":
-            thens.append(f"{rng.choice(FOLLOWS if any(entails(f, then) for f in facts) else OPEN)} {text}")
-        if len(thens) == 3:
-            return first, " ".join(thens)
-    return None
+        facts.append(author.step(fact, lambda new: not entails(new, then)) or fact)
+    rng.shuffle(facts)
+    first, second = " ".join(f"{say(f)} ." for f in facts), f"{say(then)} ."
+    link = FOLLOWS if any(entails(f, then) for f in facts) else OPEN
+    return Pair(first, second, link) if owner([first, second]) == "pretraining" else None
 
 
-def same_again(author: Author) -> tuple[str, str] | None:
+def same_again(author: Author) -> Pair | None:
     fact = author.inventor.statement()
     first, second = (f"{author.speaker.say(fact)} ." for _ in range(2))
-    return (first, f"{author.rng.choice(SAME)} , {second}") if owner([first, second]) == "pretraining" else None
+    return Pair(first, second, SAME) if owner([first, second]) == "pretraining" else None
 
 
-def definition(author: Author) -> tuple[str, str]:
-    """What a word means."""
+def definition(author: Author) -> Pair:
+    """What words mean."""
     rng = author.rng
     kind = rng.choice(list(NOUNS.parent))
     noun, wider = rng.choice(NOUNS.words[kind]), rng.choice(NOUNS.words[NOUNS.parent[kind]])
     scale = rng.choice(list(SCALES))
     low, high = (rng.choice(SCALES[scale][1][degree]) for degree in (-1, 1))
-    verb = rng.choice(list(VERBS.parent))
-    opposite = rng.choice(list(OPPOSITES))
+    verb, opposite = rng.choice(list(VERBS.parent)), rng.choice(list(OPPOSITES))
     facts = [
         f"every {noun} is a kind of {wider} .",
         f"nothing is both {low} and {high} .",
         f"to {rng.choice(VERBS.words[verb])} is to {rng.choice(VERBS.words[VERBS.parent[verb]])} .",
         f"to {rng.choice(VERBS.words[opposite])} is not to {rng.choice(VERBS.words[OPPOSITES[opposite]])} .",
     ]
-    first, second = rng.sample(facts, 2)
-    return first, second
+    return Pair(*rng.sample(facts, 2))
 
 
-def question(author: Author) -> tuple[str, str]:
-    """A question, and whether it was answered: who ... ? a cat did ."""
+def question(author: Author) -> Pair:
+    """who ate an apple ? a cat did ."""
     fact = author.inventor.statement()
-    return f"{author.speaker.ask(fact, 'who')} ?", f"{author.speaker.some(fact.agent)} did ."
+    return Pair(f"{author.speaker.ask(fact, 'who')} ?", f"{author.speaker.some(fact.agent)} did .")
 
 
-def opinion(author: Author) -> tuple[str, str]:
-    """A review, and what it comes to: "on the whole , it was good ." """
+def opinion(author: Author) -> Pair:
+    """A review, and what it comes to; the link is the plainest word for that."""
     text, value = review(author)
-    level = max(-3, min(3, round(value)))
-    verdict = author.rng.choice(lexicon.QUALITIES[level])
-    return f"{text} .", f"on the whole , the {author.rng.choice(lexicon.REVIEW_SUBJECTS)} was {verdict} ."
+    words = lexicon.QUALITIES[max(-3, min(3, round(value)))]
+    subject = author.rng.choice(lexicon.REVIEW_SUBJECTS)
+    return Pair(f"{text} .", f"on the whole , the {subject} was {author.rng.choice(words)} .", words[0])

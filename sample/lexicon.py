@@ -133,7 +133,6 @@ last week: last monday, last friday
 in winter: in january, in december
 in summer: in july, in august
 """
-INTENSIFIERS = {1: ("very", "really"), 2: ("extremely", "incredibly")}
 
 # Reviews, for the sentiment tasks: how good a word is, from -3 to 3.
 REVIEW_SUBJECTS = "film movie story book play show novel comedy drama concert".split()

@@ -32,13 +32,6 @@ def regular_past(verb: str) -> str:
     return verb + verb[-1] + "ed" if verb in DOUBLING else verb + "ed"
 
 
-def third_person(verb: str) -> str:
-    """eat -> eats, watch -> watches, carry -> carries"""
-    if verb.endswith(("s", "sh", "ch", "x")):
-        return verb + "es"
-    return verb[:-1] + "ies" if verb.endswith("y") and verb[-2] not in "aeiou" else verb + "s"
-
-
 def plural(noun: str) -> str:
     if noun in PLURALS:
         return PLURALS[noun]
