@@ -1,10 +1,9 @@
 """Fine-tune one BERT on one task.
 
-    python train.py --option smart                                        # on the embedded sample
     python train.py --option smart --task rte --model MODEL --data DATA
     python train.py --options
 
-The last lists what --option can be.
+The second lists what --option can be.
 """
 
 import math
@@ -13,7 +12,6 @@ import sys
 
 import torch
 
-import sample
 from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
@@ -66,8 +64,6 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
         for read in examples.values():
             run.note_left_out(read)
         run.say(f"{settings.option} on {task.name}: {len(train_set)} examples, {steps} steps, {runtime.describe()}")
-        if settings.model == str(sample.MODEL):
-            run.say(sample.NOTE)
         run.say(f"not the defaults: {settings.changes() or 'nothing'}")
         totals, history = fit(objective, plan, score, steps, settings, runtime, run)
         sizes = {
@@ -77,14 +73,6 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
         }
         run.save(model, tokenizer)
         run.finish(task, history[-1]["dev"], totals | sizes | {"history": history})
-
-
-def with_sample(settings: Settings, method: Method) -> Settings:
-    """Resolve the settings; the embedded sample stands in for a model or data that are not named."""
-    own = {"lr": method.lr}
-    if settings.model is None:
-        own = {**sample.RECIPE, **{name: value for name, value in own.items() if value is not None}}
-    return settings.resolve(**own, model=str(sample.MODEL), data=str(sample.DATA))
 
 
 def count(parameters) -> int:
@@ -98,7 +86,7 @@ def main(argv: list[str]) -> int:
             return 0
         settings = parse(Settings, argv, __doc__)
         method = build(settings.option, settings.set)
-        settings = with_sample(settings, method)
+        settings = settings.resolve(lr=method.lr)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             train(settings, method, runtime)
         return 0

@@ -19,8 +19,8 @@ class Settings:
     """None stands for a default that depends on other settings: see `resolve`."""
 
     task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
-    data: str = setting(None, "folder that holds the tasks' files: RTE/ and so on (default: the sample's)")
-    model: str = setting(None, "folder with config.json and model.safetensors, or a hub name (default: the sample's)")
+    data: str = setting(None, "folder that holds the tasks' files: RTE/ and so on")
+    model: str = setting(None, "folder with config.json and model.safetensors, or a model hub name")
     option: str = setting("finetune", "method, or several joined with +; --options lists them")
     set: tuple[str, ...] = setting((), "hyper-parameters of the methods: smart.eps=1e-3 ...", many=True)
     epochs: int = setting(None, "passes over the training set (default 3)")
@@ -72,10 +72,14 @@ class Settings:
             raise InputError("--epochs and --max-steps both say how long to train: give one")
         if "dev" not in self.evaluate:
             raise InputError("--evaluate train comes beside dev: --evaluate dev train")
+        if self.model is None:
+            raise InputError("--model is missing: a folder with config.json and model.safetensors, or a hub name")
+        if self.data is None:
+            raise InputError(f"--data is missing: the folder that holds {TASKS[self.task].folder or 'the tasks'}")
         return self
 
     def resolve(self, **defaults) -> "Settings":
-        """Fill in the defaults that depend on others; those given here go first (an option's lr, the sample's)."""
+        """Fill in the defaults that depend on others; those given here (an option's lr) go first, unless None."""
         usual = {
             "lr": 2e-5,
             "epochs": 3 if self.max_steps is None else None,
@@ -84,8 +88,6 @@ class Settings:
             "data_seed": self.seed,
         }
         defaults = usual | {name: value for name, value in defaults.items() if value is not None}
-        if self.max_steps is not None:
-            defaults["epochs"] = None
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     def changes(self) -> str:

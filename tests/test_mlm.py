@@ -20,7 +20,9 @@ MASK = VOCABULARY.index("[MASK]")
 
 
 def masked(epoch: int = 1, seed: int = 0) -> MaskedDataset:
-    return MaskedDataset(make_dataset(MLM, size=900), Masking(len(VOCABULARY), MASK, 5), seed, epoch)
+    dataset = make_dataset(MLM, size=900)
+    dataset.labels[:] = float("nan")
+    return MaskedDataset(dataset, Masking(len(VOCABULARY), MASK, 5), seed, epoch)
 
 
 def test_shares_of_chosen_masked_random_and_kept():
@@ -44,6 +46,13 @@ def test_masks_follow_from_seed_epoch_and_rows():
     ids = [masked(*which).collate(rows).input_ids for which in ((1, 0), (1, 0), (2, 0), (1, 1))]
     assert torch.equal(ids[0], ids[1]) and not torch.equal(ids[0], ids[2]) and not torch.equal(ids[0], ids[3])
     assert (masked().collate([5]).labels != IGNORE).any()  # never a batch without a loss
+
+
+def test_cls_is_asked_for_the_rows_own_word():
+    data = masked()
+    data.dataset.labels[3] = 7.0
+    batch = data.collate([2, 3])
+    assert batch.labels[:, 0].tolist() == [IGNORE, 7] and batch.input_ids[1, 0] == VOCABULARY.index("[CLS]")
 
 
 def test_loss_and_tied_decoder():
