@@ -1,1 +1,1 @@
-"""A small language (world, speaker, invent), its tasks (make_data), and text and a model made of it (corpus, pretrain)."""
+"""A small language (world, speaker, invent), its tasks (make_data), text and a model made of it (corpus, pretrain)."""
