@@ -1,9 +1,10 @@
 """Fine-tune one BERT on one task.
 
+    python train.py --option smart                                        # on the embedded sample
     python train.py --option smart --task rte --model MODEL --data DATA
     python train.py --options
 
-The second lists what --option can be.
+The last lists what --option can be.
 """
 
 import math
@@ -12,6 +13,7 @@ import sys
 
 import torch
 
+import sample
 from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
@@ -30,15 +32,16 @@ from regularizers.base import Method
 
 def train(settings: Settings, method: Method, runtime: Runtime) -> None:
     run = Run(settings, runtime)
-    task, folder = TASKS[settings.task], resolve(settings.model)
-    tokenizer = load_tokenizer(folder)
-    torch.manual_seed(settings.init_seed)  # of the head, and of whatever else is not pretrained
-    bert = BertModel.from_pretrained(folder, **settings.config_changes())
-    bert.config.check_input(len(tokenizer) - 1, settings.max_length, len(task.text))
-    model = SentenceModel(bert, [task])
-
+    task = TASKS[settings.task]
     examples = {split: read_examples(task, settings.data, split) for split in ("train", *task.splits("dev"))}
     examples["train"] = subset(examples["train"], settings.train_size)
+
+    torch.manual_seed(settings.init_seed)  # of the head, and of whatever else is not pretrained
+    folder = resolve(settings.model)
+    bert = BertModel.from_pretrained(folder, **settings.config_changes())
+    tokenizer = load_tokenizer(folder)
+    bert.config.check_input(len(tokenizer) - 1, settings.max_length, len(task.text))
+    model = SentenceModel(bert, [task])
     data = {split: Dataset(task, read, tokenizer, settings.max_length) for split, read in examples.items()}
     train_set = data["train"]
     steps = settings.max_steps or settings.epochs * math.ceil(len(train_set) / settings.batch_size)
@@ -64,6 +67,8 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
         for read in examples.values():
             run.note_left_out(read)
         run.say(f"{settings.option} on {task.name}: {len(train_set)} examples, {steps} steps, {runtime.describe()}")
+        if settings.model == str(sample.MODEL):
+            run.say(sample.NOTE)
         run.say(f"not the defaults: {settings.changes() or 'nothing'}")
         totals, history = fit(objective, plan, score, steps, settings, runtime, run)
         sizes = {
@@ -73,6 +78,14 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
         }
         run.save(model, tokenizer)
         run.finish(task, history[-1]["dev"], totals | sizes | {"history": history})
+
+
+def with_sample(settings: Settings, method: Method) -> Settings:
+    """Resolve the settings; the embedded sample stands in for a model or data that are not named."""
+    own = {"lr": method.lr}
+    if settings.model is None:
+        own = {**sample.RECIPE, **{name: value for name, value in own.items() if value is not None}}
+    return settings.resolve(**own, model=str(sample.MODEL), data=str(sample.DATA))
 
 
 def count(parameters) -> int:
@@ -86,20 +99,28 @@ def main(argv: list[str]) -> int:
             return 0
         settings = parse(Settings, argv, __doc__)
         method = build(settings.option, settings.set)
-        settings = settings.resolve(lr=method.lr)
+        settings = with_sample(settings, method)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             train(settings, method, runtime)
         return 0
-    except (InputError, TrainingError, OSError, torch.OutOfMemoryError) as error:
-        if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
-            print(f"train.py: {explain(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("train.py: interrupted", file=sys.stderr)
+        return 130
+    except (InputError, TrainingError, OSError, RuntimeError) as error:
+        text = explain(error)
+        # Of torchrun's processes the first speaks for all, unless the mistake may be another's own.
+        if os.environ.get("RANK", "0") == "0" or not isinstance(error, InputError | TrainingError):
+            print(f"train.py: {text}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
 
 
 def explain(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the device's memory is full: lower --batch-size or --max-length, or raise --accumulate"
-    return str(error)
+    """One line; a RuntimeError that says nothing of memory is a bug, and keeps its traceback."""
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "out of memory: lower --batch-size or --max-length, or raise --accumulate"
+    if isinstance(error, InputError | TrainingError | OSError):
+        return str(error)
+    raise error
 
 
 if __name__ == "__main__":

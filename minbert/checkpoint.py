@@ -1,7 +1,6 @@
-"""What a run needs to go on where it stopped: safetensors and JSON, whole or not at all."""
+"""What a run needs to go on where it stopped: safetensors and JSON. Resuming from train.py is still to come."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -24,14 +23,16 @@ class Checkpoint:
         tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
         tensors |= {f"optimizer.{n}.{i}.{k}": v for n, s in enumerate(states) for i, k, v in entries(s, Tensor)}
         numbers = [[n, i, k, v] for n, s in enumerate(states) for i, k, v in entries(s, int)]
-        temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+        temporary, old = (self.folder.with_name(f".{self.folder.name}.{word}") for word in ("new", "old"))
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary / "state.safetensors")
         text = json.dumps(progress | {"numbers": numbers})
         (temporary / "progress.json").write_text(text, encoding="utf-8")
-        self.remove()
+        if self.folder.exists():
+            self.folder.rename(old)
         temporary.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
 
     def load(self, objective: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict | None:
         """Put the kept state back and return its `progress`, or None where nothing is kept."""

@@ -17,4 +17,4 @@ class Dropout(nn.Dropout):
         kept = max(1, round((1 - self.p) * 2**16))
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)  # 4 elements a word
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -2¹⁵ .. 2¹⁵-1
-        return x * (bits < kept - 2**15) * (2**16 / kept)
+        return x * (bits <= kept - 1 - 2**15) * (2**16 / kept)

@@ -22,7 +22,12 @@ class Embeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, noise: Tensor | None = None):
-        """[B,T] ids -> [B,T,D]. `noise` [B,T,D] is added to the token vectors, before all else."""
+        """[B,T] ids -> [B,T,D]. `noise` [B,T,D] is added to the token vectors, before all else.
+
+        Raises ValueError if T goes beyond the positions there are.
+        """
+        if input_ids.shape[1] > self.position.num_embeddings:
+            raise ValueError(f"{input_ids.shape[1]} tokens, but the model has {self.position.num_embeddings} positions")
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         tokens = self.token(input_ids)  # (B,T) -> (B,T,D)

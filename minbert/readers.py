@@ -94,7 +94,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield number, text.rstrip("\r\n").split("\t")
+                if text.strip("\r\n"):
+                    yield number, text.rstrip("\r\n").split("\t")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: --data names the folder that holds the tasks' files") from None
     except UnicodeDecodeError:

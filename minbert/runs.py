@@ -15,6 +15,9 @@ import minbert
 from minbert.errors import InputError, TrainingError
 from minbert.weights import save_model, write_text
 
+# What metrics.json cannot tell of a run whose loss was not finite.
+UNKNOWN = "score metrics majority epochs steps train_loss seconds examples_per_second tokens_per_second history"
+
 
 class Run:
     """One run's folder and what it prints. On the other ranks of a distributed run it is silent."""
@@ -24,7 +27,7 @@ class Run:
         self.active = runtime.is_main
         self.folder = Path(settings.out) if settings.out else default_folder(settings)
         if settings.out and self.active and self.folder.exists():
-            raise InputError(f"--out {self.folder} exists: a run never overwrites another")
+            raise InputError(f"--out {self.folder} exists: a run never overwrites another; delete it or name another")
 
     def start(self, config, steps: int) -> "Run":
         """Make the folder, with settings.json in it: all is read, training can begin."""
@@ -47,7 +50,7 @@ class Run:
         """A run whose loss was not finite has failed, and says so in its metrics too."""
         self.bar.close()
         if kind is TrainingError:
-            unknown = dict.fromkeys(("score", "metrics", "majority", "steps", "train_loss", "seconds"))
+            unknown = dict.fromkeys(UNKNOWN.split())
             self.write("metrics.json", self.about() | unknown | {"failed": True, "failure": str(error)})
 
     def about(self) -> dict:

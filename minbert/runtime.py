@@ -95,6 +95,8 @@ def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = Fals
     chosen = choose_device(device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if chosen.index >= torch.cuda.device_count():
+            raise InputError(f"torchrun started more processes than the {torch.cuda.device_count()} GPUs that are here")
         torch.cuda.set_device(chosen)
     else:
         keep_freed_memory()

@@ -19,8 +19,8 @@ class Settings:
     """None stands for a default that depends on other settings: see `resolve`."""
 
     task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
-    data: str = setting(None, "folder that holds the tasks' files: RTE/ and so on")
-    model: str = setting(None, "folder with config.json and model.safetensors, or a model hub name")
+    data: str = setting(None, "folder that holds the tasks' files: RTE/ and so on (default: the sample's)")
+    model: str = setting(None, "folder with config.json and model.safetensors, or a hub name (default: the sample's)")
     option: str = setting("finetune", "method, or several joined with +; --options lists them")
     set: tuple[str, ...] = setting((), "hyper-parameters of the methods: smart.eps=1e-3 ...", many=True)
     epochs: int = setting(None, "passes over the training set (default 3)")
@@ -72,14 +72,15 @@ class Settings:
             raise InputError("--epochs and --max-steps both say how long to train: give one")
         if "dev" not in self.evaluate:
             raise InputError("--evaluate train comes beside dev: --evaluate dev train")
-        if self.model is None:
-            raise InputError("--model is missing: a folder with config.json and model.safetensors, or a hub name")
-        if self.data is None:
-            raise InputError(f"--data is missing: the folder that holds {TASKS[self.task].folder or 'the tasks'}")
+        if self.accumulate > self.batch_size:
+            raise InputError(f"--accumulate {self.accumulate}: a batch of {self.batch_size} has no so many pieces")
+        for name in ("model", "data", "out"):
+            if getattr(self, name) == "":
+                raise InputError(f"{flag(name)} is empty")
         return self
 
     def resolve(self, **defaults) -> "Settings":
-        """Fill in the defaults that depend on others; those given here (an option's lr) go first, unless None."""
+        """Fill in what the user left open: from `defaults` (an option's lr, the sample's), else the usual value."""
         usual = {
             "lr": 2e-5,
             "epochs": 3 if self.max_steps is None else None,
@@ -88,6 +89,8 @@ class Settings:
             "data_seed": self.seed,
         }
         defaults = usual | {name: value for name, value in defaults.items() if value is not None}
+        if self.max_steps is not None:
+            defaults["epochs"] = None
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     def changes(self) -> str:
@@ -95,7 +98,10 @@ class Settings:
         usual = Settings().resolve()
         skipped = ("task", "data", "model", "option", "out", "seed", "init_seed", "data_seed")
         pairs = [(f.name, getattr(self, f.name), getattr(usual, f.name)) for f in fields(self) if f.name not in skipped]
-        return ", ".join(f"{name} {value}" for name, value, default in pairs if value != default and value is not None)
+        changed = [(name, value) for name, value, default in pairs if value != default and value is not None]
+        return " ".join(
+            f"{flag(name)} {' '.join(value) if isinstance(value, tuple) else value}" for name, value in changed
+        )
 
     def config_changes(self) -> dict:
         """The fields of config.json that these settings replace: one dropout for encoder, attention and head."""
@@ -117,7 +123,7 @@ class Parser(argparse.ArgumentParser):
 
 def parse(cls, argv: list[str], description: str):
     """argv -> a checked settings object of the dataclass `cls`. Raises InputError."""
-    parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
     parser.add_argument("--options", action="store_true", default=argparse.SUPPRESS, help="list the options and exit")
     for f in fields(cls):
         hidden = f.default is None or f.metadata["many"]
@@ -126,7 +132,7 @@ def parse(cls, argv: list[str], description: str):
             parser.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, **more)
             continue
         kind = get_args(f.type)[0] if f.metadata["many"] else f.type
-        more |= {"nargs": "+"} if f.metadata["many"] else {}
+        more |= {"nargs": "+", "action": "extend"} if f.metadata["many"] else {}
         parser.add_argument(flag(f.name), type=kind, choices=f.metadata["choices"], **more)
     values = vars(parser.parse_args(argv))
     many = {f.name: tuple(values[f.name]) for f in fields(cls) if f.metadata["many"] and f.name in values}

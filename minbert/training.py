@@ -80,7 +80,8 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
             method.after_step(model, progress=meter.steps / steps)
         meter.stop()
         history.append({"epoch": epoch, **score(epoch)})
-        checkpoint.save(objective, optimizers, {"epoch": epoch, "history": history, "meter": meter.state()})
+        if runtime.is_main:
+            checkpoint.save(objective, optimizers, {"epoch": epoch, "history": history, "meter": meter.state()})
     return meter.totals() | {"epochs": epoch}, history
 
 

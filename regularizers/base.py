@@ -43,7 +43,7 @@ class Method(nn.Module):
 
 
 class Sum(Method):
-    """All parts at once, on one clean pass: `smart+l2sp`. Terms are named smart.smoothness and so on."""
+    """All parts at once, on one clean pass: `smart+frozen`. Terms are named smart.smoothness and so on."""
 
     def __init__(self, parts: dict[str, Method]):
         super().__init__()

@@ -1,8 +1,9 @@
-"""Frozen encoder: only the head is trained. What the CS224N minBERT project calls `--option pretrain`; compare
-BERT: Pre-training of Deep Bidirectional Transformers.  Devlin et al., NAACL 2019, arXiv:1810.04805v2, section 5.3.
+"""Frozen encoder, what the CS224N minBERT project calls `--option pretrain`.  After section 5.3 of BERT: Pre-training
+of Deep Bidirectional Transformers for Language Understanding.  Devlin et al., NAACL 2019, arXiv:1810.04805v2.
 
 Idea: the pretrained encoder, pooler included, stays as it is, and the task has to make do with a linear layer on
-the pooled [CLS]. Dropout stays on in training, as in the course's code.
+the pooled [CLS]. Dropout stays on in training, as in the course's code. (Where a checkpoint has no pooler, a fresh
+one is frozen too.)
 
 Objective: the task loss alone, minimised over the head's W and b.
 

@@ -1,4 +1,4 @@
-"""A second pass from perturbed embeddings, and what its dropout does. Shared by SMART, R3F, LNSR and FT+Noise.
+"""A second pass from perturbed embeddings, and what its dropout does. For SMART and its kin.
 
 Dropout decides what such a penalty measures. With fresh masks the two passes disagree even where the
 perturbation is 0, and the penalty is mostly dropout noise, as in R-Drop; with shared masks they differ by

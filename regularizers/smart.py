@@ -35,6 +35,7 @@ Differences:
           ε            0              1e-5              1e-4              1e-3              1e-2              1e-1
           shared       0      | 0     3.1e-9 | 2.0e-7   3.4e-7 | 2.0e-5   3.5e-5 | .0020    .0033 | .16       .15 | 1.7
           independent  .0094  | .080  .0094  | .080     .0095  | .081     .0097  | .087     .013  | .22       .084 | 1.2
+      1e-2 is the largest that leaves the task in the lead once it is learned (at a new head no ε below 1e-1 pulls).
       With shared masks 1e-5 costs three passes for nothing. With independent masks ε = 0 gives the same share
       as 1e-5: all of it is dropout. project="normalize": .0017 | .18 shared, .010 | .24 independent.
   D2  Dropout, on which the paper is silent: the perturbed passes repeat the masks of the clean pass.

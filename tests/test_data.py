@@ -69,7 +69,7 @@ HEADER = "index\tsentence1\tsentence2\tlabel\n"
 
 
 def test_byte_order_mark_quotes_carriage_returns_and_line_separators(tmp_path):
-    text = "\ufeff" + HEADER + '0\t"a" b"\tc\u2028d\x85e\tentailment\r\n1\tx\ry\t z \tnot_entailment'
+    text = "\ufeff" + HEADER + "\n" + '0\t"a" b"\tc\u2028d\x85e\tentailment\r\n1\tx\ry\t z \tnot_entailment'
     first, second = rte(tmp_path, text).rows
     assert (first.text, first.pair, first.label) == ('"a" b"', "c\u2028d\x85e", 0)
     assert (second.text, second.pair, second.label) == ("x\ry", " z ", 1)

@@ -31,6 +31,11 @@ def test_gradient_has_the_mask_of_the_output():
     assert torch.equal(x.grad, out.detach())
 
 
+@pytest.mark.parametrize("p, kept", [(1e-6, 1.0), (0.999999, 0.0)])
+def test_probabilities_at_the_ends(p, kept):
+    assert ((Dropout(p)(torch.ones(1000)) != 0).double().mean() - kept).abs() < 0.01
+
+
 def test_off_in_evaluation_and_at_zero():
     x = torch.randn(3, 5)
     assert torch.equal(Dropout(0.4).eval()(x), x)

@@ -123,7 +123,10 @@ def test_dropout_and_train_size_and_compile_are_passed_on(arguments, tmp_path, r
 def test_what_is_not_the_default_is_said(arguments, tmp_path, capsys):
     run(arguments, tmp_path / "a", "--option", "frozen")
     said = capsys.readouterr().out
-    assert "not the defaults: batch_size 16, lr 0.001, max_length 32, max_steps 2, precision fp32, device cpu" in said
+    assert (
+        "not the defaults: --batch-size 16 --lr 0.001 --max-length 32 --max-steps 2 --precision fp32 --device cpu"
+        in said
+    )
 
 
 def test_save_none_and_incomplete_records(arguments, tmp_path, data_folder, capsys):
@@ -155,6 +158,10 @@ def test_options(capsys):
         (["--max-length", "64"], "--max-length 64: the model has 40 positions"),
         (["--max-length", "4"], "at least 5"),
         (["--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--accumulate", "17"], "has no so many pieces"),
+        (["--model", ""], "--model is empty"),
+        (["--batch", "4"], "unrecognized arguments"),
+        (["--set", "smart.eps=1", "--set", "smart.mu=1"], "smart.eps=1: smart is not in"),
         (["--lr", "-1"], "--lr must be"),
         (["--lr", "nan"], "--lr must be"),
         (["--seed", "99999999999999999999"], "--seed must lie"),

@@ -1,0 +1,82 @@
+"""Studies on the embedded sample, many seeds each; results in sample/README.md.
+
+    python -m benchmarks.sample_study pretraining       # the committed weights beside random ones
+    python -m benchmarks.sample_study few-samples       # bias correction and length of training, 20 seeds
+
+Each row is a setting: mean, standard deviation (n-1), lowest and highest dev score, and how many runs failed (no
+better than the majority class, or one class only; Mosbach et al. 2021).
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+
+import sample
+import train
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.config import BertConfig
+from minbert.tasks import TASKS
+from minbert.tokenizer import load_tokenizer
+from minbert.weights import save_model
+
+
+def random_weights(folder: Path) -> str:
+    """The architecture and the tokenizer of the sample's model, with fresh weights."""
+    torch.manual_seed(0)
+    model = SentenceModel(BertModel(BertConfig.from_json(sample.MODEL / "config.json")), [TASKS["rte"]])
+    save_model(model, folder)
+    load_tokenizer(sample.MODEL).save(folder)
+    return str(folder)
+
+
+def row(name: str, seeds: int, *arguments: str) -> None:
+    """Run the setting for all seeds and print its line."""
+    scores, failed = [], 0
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            out = Path(folder) / "run"
+            train.main([*arguments, "--seed", str(seed), "--save", "none", "--out", str(out)])
+            metrics = json.loads((out / "metrics.json").read_text())
+        scores.append(metrics["score"] or 0.0)
+        failed += metrics["failed"]
+    spread = statistics.stdev(scores)
+    print(
+        f"| {name} | {statistics.mean(scores):.3f} | {spread:.3f} | {min(scores):.3f} | {max(scores):.3f} "
+        f"| {failed} of {seeds} |",
+        flush=True,
+    )
+
+
+def pretraining() -> None:
+    row(f"pretrained, lr {sample.RECIPE['lr']:g}", 5)
+    with tempfile.TemporaryDirectory() as folder:
+        model = random_weights(Path(folder) / "random")
+        epochs = str(sample.RECIPE["epochs"])
+        for lr in ("1e-4", "5e-4", "1e-3"):
+            row(f"random, lr {lr}", 5, "--model", model, "--lr", lr, "--epochs", epochs)
+
+
+def few_samples() -> None:
+    few = ("--train-size", "250", "--batch-size", "16", "--lr", "1e-3")
+    for epochs in ("3", "12"):
+        for correction in ("--no-bias-correction", "--bias-correction"):
+            row(f"{correction[2:].replace('-', ' ')}, {epochs} epochs", 20, *few, correction, "--epochs", epochs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=("pretraining", "few-samples"))
+    args = parser.parse_args()
+    print("| setting | mean | sd | lowest | highest | failed |\n|---|---|---|---|---|---|")
+    {"pretraining": pretraining, "few-samples": few_samples}[args.study]()
+
+
+if __name__ == "__main__":
+    main()

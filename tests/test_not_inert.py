@@ -1,0 +1,50 @@
+"""A penalty at its defaults must pull: on the trained sample model its gradient is at least 1 % of the task's."""
+
+import pytest
+import torch
+from conftest import CPU, Log
+
+import sample
+from minbert.batches import Dataset
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.readers import read_examples, subset
+from minbert.settings import Settings
+from minbert.tasks import TASKS
+from minbert.tokenizer import load_tokenizer
+from minbert.training import Objective, fit
+from regularizers import OPTIONS, build
+from regularizers.base import Method
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The sample's BERT after a hundred steps on its RTE, and the data."""
+    task, tokenizer = TASKS["rte"], load_tokenizer(sample.MODEL)
+    dataset = Dataset(task, subset(read_examples(task, sample.DATA, "train"), 1600), tokenizer, 128)
+    torch.manual_seed(0)
+    model = SentenceModel(BertModel.from_pretrained(sample.MODEL), [task])
+    plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(16, 0, epoch)]  # noqa: E731
+    fit(Objective(model, build("finetune")), plan, lambda e: {}, 100, Settings(lr=5e-4, warmup=0.1), CPU, Log())
+    return model, dataset
+
+
+def length(loss, model) -> float:
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, retain_graph=True)
+    return torch.stack([g.norm() for g in gradients if g is not None]).norm().item()
+
+
+@pytest.mark.parametrize("option", [name for name, o in OPTIONS.items() if o.penalty is not Method.penalty])
+def test_gradient_of_the_penalty(option, trained):
+    model, dataset = trained
+    method, shares = build(option), []
+    method.attach(model)
+    model.train()
+    for number, rows in enumerate(dataset.shuffled(16, 0, 9)[:4]):
+        torch.manual_seed(number)
+        batch = dataset.collate(rows)
+        clean = model(batch)
+        terms = method.penalty(model, batch, clean)
+        shares.append(length(sum(terms.values()), model) / length(dataset.task.loss(clean.logits, batch.labels), model))
+    print(option, shares)
+    assert sum(shares) / len(shares) > 0.01
