@@ -63,11 +63,22 @@ def pretraining() -> None:
             row(f"random, lr {lr}", 5, "--model", model, "--lr", lr, "--epochs", epochs)
 
 
-def few_samples() -> None:
-    few = ("--train-size", "250", "--batch-size", "16", "--lr", "1e-3")
-    for epochs in ("3", "12"):
-        for correction in ("--no-bias-correction", "--bias-correction"):
-            row(f"{correction[2:].replace('-', ' ')}, {epochs} epochs", 20, *few, correction, "--epochs", epochs)
+FEW = (  # learning rate, bias correction, epochs
+    ("1e-3", False, "3"),
+    ("1e-3", True, "3"),
+    ("5e-4", False, "3"),
+    ("5e-4", True, "3"),
+    ("5e-4", False, "8"),
+    ("5e-4", True, "8"),
+)
+
+
+def few_samples(settings=FEW) -> None:
+    for lr, corrected, epochs in settings:
+        name = f"lr {lr}, {'with' if corrected else 'no'} bias correction, {epochs} epochs"
+        correction = "--bias-correction" if corrected else "--no-bias-correction"
+        few = ("--train-size", "250", "--batch-size", "16", "--lr", lr, correction, "--epochs", epochs)
+        row(name, 20, *few)
 
 
 def main() -> None:
