@@ -1,6 +1,6 @@
 """Pretrains sample/tiny-bert/: a tiny BERT from scratch, by masked language modelling on sample/corpus.py.
 
-    python -m sample.pretrain                       # half an hour on two cores; stopped, it goes on where it was
+    python -m sample.pretrain                       # a quarter of an hour on two cores; stopped, it goes on
     python -m sample.pretrain --report              # MLM accuracy on held-out text, beside the unigram baseline
 
 The model, batches, optimizer and loop are minbert's own; the head is minbert/mlm.py.
