@@ -66,12 +66,12 @@ def majority(task, labels) -> dict[str, float]:
 def judge(task, logits: np.ndarray, labels: np.ndarray) -> dict:
     """logits [N,C], labels [N] -> score, metrics, the majority class's metrics, and why the run failed or ""."""
     predictions = predict(task, logits)
-    values = evaluate(task, predictions, labels)
+    values, baseline = evaluate(task, predictions, labels), majority(task, labels)
     return {
         "score": score(task, values),
         "metrics": values,
-        "majority": majority(task, labels),
-        "failure": failure(task, logits, labels),
+        "majority": baseline,
+        "failure": failure(logits, predictions, score(task, values), score(task, baseline)),
     }
 
 
@@ -82,14 +82,12 @@ def predict(task, logits: np.ndarray) -> np.ndarray:
     return logits.argmax(-1) if task.labels else logits[:, 0]
 
 
-def failure(task, logits: np.ndarray, labels: np.ndarray) -> str:
+def failure(logits: np.ndarray, predictions: np.ndarray, own: float, baseline: float) -> str:
     """Why the run counts as failed, or "". Mosbach et al. 2021, section 3: no better than the majority class."""
     if not np.isfinite(logits).all():
         return "an output is not a finite number"
-    predictions = predict(task, logits)
     if np.ptp(predictions) == 0:
         return "every example gets the same prediction"
-    own, baseline = score(task, evaluate(task, predictions, labels)), score(task, majority(task, labels))
     if own <= baseline:
         return f"score {own:.4f} is not above the majority baseline's {baseline:.4f}"
     return ""

@@ -34,7 +34,7 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
     Raises InputError naming file and line: no such file, not UTF-8, a missing column, an unknown label, no rows.
     """
     path = Path(data) / task.folder / dict(task.files)[split]
-    lines = read_records(path) if task.quoted else read_lines(path)
+    lines = read_quoted_fields(path) if task.quoted else read_fields(path)
     labelled = not split.startswith("test")
     header = list(task.header) if task.header and labelled else next(lines, (1, []))[1]
     text = [column(header, name, path) for name in task.text]
@@ -42,6 +42,8 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
     number = next((header.index(name) for name in ("index", "id") if name in header), None)
     rows, left_out = [], []
     for line, fields in lines:
+        if fields in ([], [""]):  # an empty line between records
+            continue
         if is_incomplete(task, fields, header, text, label):
             left_out.append(line)
             continue
@@ -76,10 +78,15 @@ def subset(examples: Examples, size: int | None) -> Examples:
     return Examples(examples.path, [examples.rows[i] for i in chosen.sort().values], examples.left_out)
 
 
-def read_records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of its last line and the fields of each record of a quoted file."""
-    texts = ("\t".join(fields) + "\n" for _, fields in read_lines(path))
-    reader = csv.reader(texts, delimiter="\t")
+def read_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the fields of each line."""
+    for number, line in read_lines(path):
+        yield number, line.split("\t")
+
+
+def read_quoted_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of its last line and the fields of each record, which may run over several lines."""
+    reader = csv.reader((line + "\n" for _, line in read_lines(path)), delimiter="\t")
     try:
         for fields in reader:
             yield reader.line_num, fields
@@ -87,15 +94,13 @@ def read_records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}:{reader.line_num}: {error}") from None
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the fields of each line. Only a line feed ends a line: texts hold other separators."""
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line. Only a line feed ends a line: texts hold other separators."""
     number = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if text.strip("\r\n"):
-                    yield number, text.rstrip("\r\n").split("\t")
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: --data names the folder that holds the tasks' files") from None
     except UnicodeDecodeError:

@@ -83,7 +83,7 @@ class Smart(Method):
         self.weight, self.eps, self.steps, self.project, self.dropout = weight, eps, steps, project, dropout
         self.sigma = scale[project][0] if sigma is None else sigma
         self.eta = scale[project][1] if eta is None else eta
-        self.mu, self.beta = mu, beta
+        self.mu, self.beta, self.teacher = mu, beta, None
         for name in ("weight", "eps", "sigma", "eta", "steps", "mu"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a number from 0 up, not {getattr(self, name)}")
@@ -91,7 +91,8 @@ class Smart(Method):
             raise ValueError(f"beta must be two numbers from 0 to 1, not {beta}")
 
     def attach(self, model) -> None:
-        self.teacher = copy.deepcopy(model).requires_grad_(False).eval() if self.mu else None
+        if self.mu:
+            self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
 
     def penalty(self, model, batch, clean) -> dict[str, Tensor]:
         terms = {}
@@ -137,6 +138,6 @@ class Smart(Method):
 
     def train(self, mode: bool = True):
         super().train(mode)
-        if self.mu and hasattr(self, "teacher"):
+        if self.teacher is not None:
             self.teacher.eval()
         return self

@@ -23,7 +23,7 @@ from sample import lexicon
 from sample.corrupt import ERRORS
 from sample.invent import Inventor, sensible
 from sample.speaker import Speaker
-from sample.world import Statement, entails, similarity
+from sample.world import Statement, entails, same_meaning, similarity
 
 SEED = 2026
 FOLDER = Path(__file__).parent / "data"
@@ -99,7 +99,7 @@ def twins(author: Author, share: float) -> tuple[Statement, Statement, bool]:
     second = author.step(first, lambda new: True) or author.inventor.statement()
     if author.rng.random() < 0.3:
         second = author.step(second, lambda new: new != first) or second
-    return first, second, entails(first, second) and entails(second, first)
+    return first, second, same_meaning(first, second)
 
 
 def mrpc(author: Author) -> tuple:
@@ -117,7 +117,7 @@ def quora(author: Author) -> tuple:
         about[1] = {"whether": "who", "who": "whether"}[about[0]]
     if about[0] == about[1] == "who":  # the agent is asked for, so it does not count
         first, second = (replace(s, quantifier="some", positive=True, agent=first.agent) for s in (first, second))
-        same = entails(first, second) and entails(second, first)
+        same = same_meaning(first, second)
     same = same and about[0] == about[1]
     texts = [author.speaker.ask(s, a) + " ?" for s, a in zip((first, second), about)]
     return *texts, f"{float(same != author.wrong())}"

@@ -159,6 +159,11 @@ def entails(premise: Statement, hypothesis: Statement) -> bool:
     return thing_below(premise.agent, hypothesis.agent)
 
 
+def same_meaning(a: Statement, b: Statement) -> bool:
+    """Each follows from the other."""
+    return entails(a, b) and entails(b, a)
+
+
 def similarity(a: Statement, b: Statement) -> float:
     """From 0 to 1: the weighted share of the meaning that two statements have in common, role by role."""
     roles = [

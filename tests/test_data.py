@@ -179,6 +179,13 @@ def test_the_courses_files_are_quoted(tmp_path):
     assert read.left_out == [5]
 
 
+def test_empty_lines_count_between_records_and_belong_to_quoted_ones(tmp_path):
+    text = '\tid\tsentence\tsentiment\n\n0\taa\t"one\n\ntwo"\t3\n\n1\tbb\tthree\t\n'
+    (tmp_path / "ids-sst-train.csv").write_text(text, encoding="utf-8")
+    read = read_examples(TASKS["sst5"], tmp_path, "train")
+    assert read.rows == [Example("aa", "one\n\ntwo", None, 3, 5)] and read.left_out == [7]
+
+
 @pytest.mark.parametrize("name, column", [("sst5", "4"), ("cfimdb", "1"), ("sts", "3.5")])
 def test_the_courses_other_tasks(tmp_path, name, column):
     task = TASKS[name]
