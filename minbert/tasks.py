@@ -92,3 +92,20 @@ COURSE = (
 )  # fmt: skip
 
 TASKS = {task.name: task for task in (*GLUE, *COURSE)}
+
+# Records in the published files, those without a label included. (Of Quora's three only dev is public.)
+ROWS = {
+    "cola": {"train": 8551, "dev": 1043, "test": 1063},
+    "sst2": {"train": 67349, "dev": 872, "test": 1821},
+    "mrpc": {"train": 3668, "dev": 408, "test": 1725},
+    "stsb": {"train": 5749, "dev": 1500, "test": 1379},
+    "qqp": {"train": 363846, "dev": 40430, "test": 390965},
+    "mnli": {"train": 392702, "dev": 9815, "dev-mismatched": 9832, "test": 9796, "test-mismatched": 9847},
+    "qnli": {"train": 104743, "dev": 5463, "test": 5463},
+    "rte": {"train": 2490, "dev": 277, "test": 3000},
+    "wnli": {"train": 635, "dev": 71, "test": 146},
+    "sst5": {"train": 8544, "dev": 1101, "test": 2210},
+    "cfimdb": {"train": 1707, "dev": 245, "test": 488},
+    "quora": {"dev": 20214},
+    "sts": {"train": 6040, "dev": 863, "test": 1725},
+}
