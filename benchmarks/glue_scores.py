@@ -6,15 +6,9 @@ train.py itself makes our score. The peer is transformers' model with torch.opti
 the same batches. Every score is a line of its own as soon as it is there.
 """
 
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-
 import torch
 
-from benchmarks.common import parser
+from benchmarks.common import parser, train_run
 from benchmarks.peer import peer_model, peer_predict, peer_train
 from minbert import metrics
 from minbert.batches import Dataset
@@ -22,7 +16,6 @@ from minbert.readers import read_examples
 from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
 LR, EPOCHS = 5e-5, 3
 
 
@@ -37,12 +30,8 @@ def peer(args, name: str) -> dict:
 
 
 def ours(args, name: str) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        command = [sys.executable, ROOT / "train.py", "--task", name, "--model", args.model, "--data", args.data]
-        command += ["--lr", LR, "--epochs", EPOCHS, "--seed", args.seed, "--save", "none", "--out", out]
-        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
-        return json.loads((out / "metrics.json").read_text())
+    recipe = ["--lr", LR, "--epochs", EPOCHS, "--seed", args.seed]
+    return train_run("--task", name, "--model", args.model, "--data", args.data, *recipe)
 
 
 def main() -> None:
