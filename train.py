@@ -17,14 +17,14 @@ import sample
 from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
-from minbert.errors import InputError, TrainingError
+from minbert.errors import InputError, Interrupted, TrainingError
 from minbert.readers import read_examples, subset
 from minbert.runs import Run, describe_scores
 from minbert.runtime import Runtime, compile_blocks, setup
 from minbert.settings import Settings, parse
 from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
-from minbert.training import Objective, evaluate, fit
+from minbert.training import Objective, evaluate, fit, predict
 from minbert.weights import resolve
 from regularizers import build, describe
 from regularizers.base import Method
@@ -33,7 +33,8 @@ from regularizers.base import Method
 def train(settings: Settings, method: Method, runtime: Runtime) -> None:
     run = Run(settings, runtime)
     task = TASKS[settings.task]
-    examples = {split: read_examples(task, settings.data, split) for split in ("train", *task.splits("dev"))}
+    predicted = [split for name in sorted({"dev", settings.predict}) for split in task.splits(name)]
+    examples = {split: read_examples(task, settings.data, split) for split in ("train", *predicted)}
     examples["train"] = subset(examples["train"], settings.train_size)
 
     torch.manual_seed(settings.init_seed)  # of the head, and of whatever else is not pretrained
@@ -70,13 +71,16 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
         if settings.model == str(sample.MODEL):
             run.say(sample.NOTE)
         run.say(f"not the defaults: {settings.changes() or 'nothing'}")
-        totals, history = fit(objective, plan, score, steps, settings, runtime, run)
+        totals, history = fit(objective, plan, score, steps, settings, runtime, run, run.checkpoint)
         sizes = {
             "parameters": count(model.parameters()),
             "trainable_parameters": count(p for p in model.parameters() if p.requires_grad),
             "added_parameters": count(model.parameters()) - plain_size,
         }
         run.save(model, tokenizer)
+        frozen = not any(p.requires_grad for p in model.bert.parameters())
+        for split in predicted:
+            run.save_predictions(data[split], split, predict(model, data[split], settings.batch_size, runtime), frozen)
         run.finish(task, history[-1]["dev"], totals | sizes | {"history": history})
 
 
@@ -99,13 +103,17 @@ def main(argv: list[str]) -> int:
             return 0
         settings = parse(Settings, argv, __doc__)
         method = build(settings.option, settings.set)
-        settings = with_sample(settings, method)
+        if not settings.resume:
+            settings = with_sample(settings, method)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             train(settings, method, runtime)
         return 0
     except KeyboardInterrupt:
         print("train.py: interrupted", file=sys.stderr)
         return 130
+    except Interrupted as stop:
+        print(f"train.py: {stop}", file=sys.stderr)
+        return stop.status
     except (InputError, TrainingError, OSError, RuntimeError) as error:
         text = explain(error)
         # Of torchrun's processes the first speaks for all, unless the mistake may be another's own.

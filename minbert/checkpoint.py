@@ -1,63 +1,130 @@
-"""What a run needs to go on where it stopped: safetensors and JSON. Resuming from train.py is still to come."""
+"""What a run needs to go on where it stopped: one safetensors file, with the rest as JSON in its header."""
 
+import hashlib
 import json
+import logging
 import shutil
+import time
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from minbert.errors import InputError
+
+logger = logging.getLogger("minbert")
+KEPT = 2  # should the last file turn out damaged, there is the one before
+
 
 class Checkpoint:
-    """A folder that holds the last complete state of a run. No folder (None): nothing is kept."""
+    """A folder with the last two states of a run, each in a file named after its checksum:
+    000007-step120-<SHA-256>.safetensors.
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder
+    A state is due every so many steps or minutes, whichever comes first. No folder (None): nothing is kept.
+    Of several processes all load, and only the `active` one writes.
+    """
 
-    def save(self, objective: nn.Module, optimizers: list[torch.optim.Optimizer], progress: dict) -> None:
-        """Keep all that training changes; `progress` is plain JSON."""
+    def __init__(self, folder: Path | None, steps: int | None = None, minutes: float | None = None, active=True):
+        self.folder, self.steps, self.minutes, self.active = folder, steps, minutes, active
+        self.last_step, self.last_time = 0, time.monotonic()
+
+    def is_due(self, step: int) -> bool:
         if self.folder is None:
-            return
-        states = [optimizer.state_dict()["state"] for optimizer in optimizers]
-        tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
-        tensors |= {f"optimizer.{n}.{i}.{k}": v for n, s in enumerate(states) for i, k, v in entries(s, Tensor)}
-        numbers = [[n, i, k, v] for n, s in enumerate(states) for i, k, v in entries(s, int)]
-        temporary, old = (self.folder.with_name(f".{self.folder.name}.{word}") for word in ("new", "old"))
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary / "state.safetensors")
-        text = json.dumps(progress | {"numbers": numbers})
-        (temporary / "progress.json").write_text(text, encoding="utf-8")
-        if self.folder.exists():
-            self.folder.rename(old)
-        temporary.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+            return False
+        by_step = self.steps is not None and step - self.last_step >= self.steps
+        return by_step or (self.minutes is not None and time.monotonic() - self.last_time >= 60 * self.minutes)
+
+    def save(self, step: int, objective: nn.Module, optimizers: list[torch.optim.Optimizer], progress: dict) -> None:
+        """Keep all that training changes; `progress` is plain JSON.
+
+        Raises InputError where the file cannot be written; the states kept before stay.
+        """
+        if self.folder is not None and self.active:
+            states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+            tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
+            tensors |= {f"optimizer.{n}.{i}.{k}": v for n, s in enumerate(states) for i, k, v in entries(s, Tensor)}
+            numbers = [[n, i, k, v] for n, s in enumerate(states) for i, k, v in entries(s, int)]
+            self.write(step, tensors, json.dumps(progress | {"step": step, "numbers": numbers}))
+        self.last_step, self.last_time = step, time.monotonic()
+
+    def write(self, step: int, tensors: dict[str, Tensor], progress: str) -> None:
+        before = self.files()
+        number = 1 + max((int(path.name.split("-")[0]) for path in before), default=0)
+        temporary = self.folder / ".new"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(plain, temporary, metadata={"progress": progress})
+            # Under this name only a whole file ever stands: a rename is done or not done.
+            temporary.rename(self.folder / f"{number:06}-step{step}-{digest(temporary)}.safetensors")
+        except (OSError, SafetensorError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"the checkpoint of step {step} cannot be written to {self.folder}: {why}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        for path in before[: 1 - KEPT]:
+            path.unlink()
+
+    def files(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.folder.glob("*-step*-*.safetensors"))
 
     def load(self, objective: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict | None:
-        """Put the kept state back and return its `progress`, or None where nothing is kept."""
-        if self.folder is None or not self.folder.exists():
+        """Put the last undamaged state back and return its `progress`, or None where none was kept.
+
+        Raises InputError where all are damaged, or where the state is that of another model or method.
+        """
+        files = self.files() if self.folder is not None else []
+        whole = next((path for path in reversed(files) if is_whole(path)), None)
+        if whole is None:
+            if files:
+                raise InputError(f"{self.folder}: no checkpoint is undamaged; delete the folder to start anew")
             return None
-        tensors = load_file(self.folder / "state.safetensors")
-        progress = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
-        own = {name: t for name, t in tensors.items() if name.startswith("objective.")}
-        objective.load_state_dict({name.removeprefix("objective."): t for name, t in own.items()})
-        states = [{} for _ in optimizers]
+        with safe_open(whole, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+        try:
+            self.restore(load_file(whole), progress.pop("numbers"), objective, optimizers)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{whole} is of another model or method: {str(error).splitlines()[0]}") from None
+        self.last_step = progress["step"]
+        logger.warning("going on after step %d", self.last_step)
+        return progress
+
+    @staticmethod
+    def restore(tensors: dict[str, Tensor], numbers: list, objective: nn.Module, optimizers: list) -> None:
+        states, own = [{} for _ in optimizers], {}
         for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
+            if name.startswith("objective."):
+                own[name.removeprefix("objective.")] = tensor
+            else:
                 _, number, index, key = name.split(".", 3)
                 states[int(number)].setdefault(int(index), {})[key] = tensor
-        for number, index, key, value in progress.pop("numbers"):
+        objective.load_state_dict(own)
+        for number, index, key, value in numbers:
             states[number].setdefault(index, {})[key] = value
         for optimizer, state in zip(optimizers, states, strict=True):
             optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-        return progress
 
     def remove(self) -> None:
-        if self.folder is not None:
+        if self.folder is not None and self.active:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def entries(state: dict, kind: type):
     """(parameter's index, name, value) of all values of that kind in an optimizer's state."""
     return [(i, key, value) for i, slots in state.items() for key, value in slots.items() if isinstance(value, kind)]
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file still has the checksum in its name; says so if not."""
+    if path.stem.endswith(digest(path)):
+        return True
+    logger.warning("%s is damaged (its checksum differs): the checkpoint before it is used", path)
+    return False

@@ -1,4 +1,6 @@
-"""The two ways in which a run ends early for a reason that a user should read."""
+"""The ways in which a run ends early for a reason that a user should read."""
+
+import signal
 
 
 class InputError(ValueError):
@@ -10,3 +12,11 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training itself broke down (a loss that is not finite). Exit status 1."""
+
+
+class Interrupted(Exception):
+    """A signal ended the run. Exit status 128 + its number: 130 for SIGINT, 143 for SIGTERM."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.status = 128 + number

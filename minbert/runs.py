@@ -1,17 +1,23 @@
 """The run folder: settings, log, metrics, model. It appears when training starts and is never overwritten."""
 
+import contextlib
 import json
 import math
+import os
 import platform
+import shutil
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 import minbert
+from minbert import predictions
+from minbert.checkpoint import Checkpoint
 from minbert.errors import InputError, TrainingError
 from minbert.weights import save_model, write_text
 
@@ -26,32 +32,66 @@ class Run:
         self.settings, self.runtime = settings, runtime
         self.active = runtime.is_main
         self.folder = Path(settings.out) if settings.out else default_folder(settings)
-        if settings.out and self.active and self.folder.exists():
+        if settings.out and not settings.resume and self.active and self.folder.exists():
             raise InputError(f"--out {self.folder} exists: a run never overwrites another; delete it or name another")
 
     def start(self, config, steps: int) -> "Run":
         """Make the folder, with settings.json in it: all is read, training can begin."""
+        self.earlier = []  # lines that a resumed run has in its log already
+        if self.active:
+            resolved = asdict(self.settings) | {"config": asdict(config)} | environment(self.runtime)
+            if self.settings.resume:
+                self.continue_as(resolved)
+            else:
+                self.make_folder(resolved)
+        keeps = None if self.settings.save == "none" else self.folder / "checkpoint"
+        every = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
+        self.checkpoint = Checkpoint(keeps, *every, active=self.active)
         # A bar on a terminal; elsewhere it is off, and `log` prints plain lines.
         hidden = not (self.active and sys.stderr.isatty())
-        if self.active:
-            try:
-                self.folder.mkdir(parents=True)
-            except OSError as error:
-                raise InputError(f"--out {self.folder} cannot be made: {error.strerror}") from None
-            resolved = asdict(self.settings) | {"out": str(self.folder), "config": asdict(config)}
-            self.write("settings.json", resolved | environment(self.runtime))
         self.bar = tqdm(total=steps, unit="step", disable=hidden, dynamic_ncols=True)
         return self
+
+    def make_folder(self, resolved: dict) -> None:
+        """It appears with its settings.json in it or not at all, and never in the place of another run's."""
+        for _ in range(100):
+            temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+            try:
+                temporary.mkdir(parents=True)
+                write_json(temporary / "settings.json", resolved | {"out": str(self.folder)})
+                temporary.rename(self.folder)
+                return
+            except OSError as error:
+                shutil.rmtree(temporary, ignore_errors=True)
+                if not self.folder.exists() or self.settings.out:
+                    raise InputError(f"--out {self.folder} cannot be made: {error.strerror}") from None
+                self.folder = default_folder(self.settings)  # another run of the same second was faster
+        raise InputError(f"--out {self.folder} exists: name another")
+
+    def continue_as(self, resolved: dict) -> None:
+        """Take up the log, and say what differs from the machine on which the run began: the bits may, too."""
+        before = json.loads((self.folder / "settings.json").read_text(encoding="utf-8"))
+        changed = [name for name in environment(self.runtime) if before.get(name) != resolved[name]]
+        if changed:
+            what = ", ".join(f"{name} {resolved[name]} instead of {before.get(name)}" for name in changed)
+            self.say(f"going on elsewhere, so the last bits may differ: {what}")
+        with contextlib.suppress(FileNotFoundError):
+            self.earlier = (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        """A run whose loss was not finite has failed, and says so in its metrics too."""
+        """A run whose loss was not finite has failed, and says so in its metrics too. One that was stopped by
+        anything else can go on."""
         self.bar.close()
         if kind is TrainingError:
             unknown = dict.fromkeys(UNKNOWN.split())
             self.write("metrics.json", self.about() | unknown | {"failed": True, "failure": str(error)})
+        elif kind is not None and self.checkpoint.folder:
+            self.say(f"stopped; this goes on from the last checkpoint: python {sys.argv[0]} --resume {self.folder}")
+        elif kind is not None:
+            self.say("stopped; with --save none there is no checkpoint to go on from")
 
     def about(self) -> dict:
         s = self.settings
@@ -72,7 +112,11 @@ class Run:
         if not self.active:
             return
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}  # fp16's norms
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / "log.jsonl"
+        if self.earlier:  # the run went on from a step before the last that it had logged
+            write_text(path, "".join(line + "\n" for line in self.earlier if is_before(line, row["step"])))
+            self.earlier = []
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         penalty = f"  penalty {sum(row['penalty'].values()):.4f}" if row["penalty"] else ""
         shown = f"loss {row['loss']:.4f}{penalty}  lr {row['lr']:.1e}  {row['tokens_per_second']:.0f} tokens/s"
@@ -84,24 +128,50 @@ class Run:
 
     def write(self, name: str, values: dict) -> None:
         if self.active:
-            write_text(self.folder / name, json.dumps(values, indent=2) + "\n")
+            write_json(self.folder / name, values)
 
     def save(self, model, tokenizer) -> None:
         """Write model/, whole or not at all."""
         if not self.active or self.settings.save == "none":
             return
-        temporary = self.folder / ".model"
-        save_model(model, temporary)
-        tokenizer.save(temporary)
-        temporary.rename(self.folder / "model")
+        temporary, final = self.folder / ".model", self.folder / "model"
+        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed just here
+        try:
+            save_model(model, temporary)
+            tokenizer.save(temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{final} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def save_predictions(self, dataset, split: str, logits, frozen: bool) -> None:
+        """Write predictions/ of one split in the official form of its task."""
+        if self.active:
+            predictions.write(self.folder / "predictions", dataset, split, logits, frozen)
 
     def finish(self, task, scores: dict, totals: dict) -> None:
-        """Write metrics.json, and print the line that everybody reads."""
+        """Write metrics.json, which makes the run complete, and print the line that everybody reads."""
         peak = {"peak_memory_bytes": self.runtime.peak_memory()}
         self.write("metrics.json", self.about() | scores | totals | peak)
+        if self.settings.save != "all":
+            self.checkpoint.remove()
         if scores["failed"]:
             self.say(f"FAILED RUN: {scores['failure']}")
         self.say(f"{task.name} dev {describe_scores(task, scores)}  {self.folder}")
+
+
+def write_json(path: Path, values: dict) -> None:
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def is_before(line: str, step: int) -> bool:
+    """Whether a line of the log is whole and of an earlier step."""
+    try:
+        return json.loads(line)["step"] < step
+    except ValueError:  # the run was killed while it wrote the line
+        return False
 
 
 def describe_scores(task, scores: dict) -> str:

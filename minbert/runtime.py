@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from minbert.errors import InputError
+from minbert.signals import Signals
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,6 +26,7 @@ class Runtime:
     precision: str = "fp32"  # fp32, bf16 or fp16
     rank: int = 0
     world: int = 1
+    signals: Signals = field(default_factory=Signals)
 
     @property
     def is_main(self) -> bool:
@@ -60,6 +62,13 @@ class Runtime:
             dist.all_reduce(tensor)
         return tensor
 
+    def largest_of_ranks(self, number: int) -> int:
+        if self.world == 1:
+            return number
+        tensor = torch.tensor(number, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
     def synchronize(self) -> None:
         """Wait for the device, before a clock is read."""
         if self.device.type == "cuda":
@@ -79,9 +88,11 @@ class Runtime:
         return peak if sys.platform == "darwin" else peak * 1024  # kilobytes elsewhere
 
     def __enter__(self) -> "Runtime":
+        self.signals.__enter__()
         return self
 
     def __exit__(self, *_) -> None:
+        self.signals.__exit__()
         if self.world > 1:
             dist.destroy_process_group()
 

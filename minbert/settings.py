@@ -1,7 +1,9 @@
 """Settings: every choice of a run in one frozen dataclass, and its command line."""
 
 import argparse
+import json
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import get_args
 
 from minbert.errors import InputError
@@ -47,15 +49,22 @@ class Settings:
     evaluate: tuple[str, ...] = setting(
         ("dev",), "splits to score after each epoch (default dev)", ("dev", "train"), many=True
     )
-    save: str = setting("model", "what to keep beside the scores", ("model", "none"))
+    predict: str = setting("dev", "write predictions of the dev set, or of dev and test set", ("dev", "test"))
+    checkpoint_steps: int = setting(None, "steps from one checkpoint to the next, beside those at each epoch's end")
+    checkpoint_minutes: float = setting(10.0, "minutes after which a checkpoint is written, too")
+    save: str = setting(
+        "model", "none keeps scores and predictions only; all keeps the checkpoint when the run is complete, too",
+        ("all", "model", "none"),
+    )  # fmt: skip
     out: str = setting(None, "run folder (default runs/<task>-<option>-seed<seed>-<time>)")
+    resume: str = setting(None, "run folder of a stopped run, to go on with its own settings")
 
     def check(self) -> "Settings":
         """Raise InputError for a value out of range or two settings that contradict each other."""
-        for name in ("epochs", "batch_size", "max_steps", "train_size", "accumulate"):
+        for name in ("epochs", "batch_size", "max_steps", "train_size", "accumulate", "checkpoint_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "weight_decay", "clip"):
+        for name in ("lr", "weight_decay", "clip", "checkpoint_minutes"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{flag(name)} must be a number from 0 up, not {getattr(self, name)}")
         for name in ("seed", "init_seed", "data_seed"):
@@ -96,7 +105,7 @@ class Settings:
     def changes(self) -> str:
         """What differs from the defaults, for the first lines of a run."""
         usual = Settings().resolve()
-        skipped = ("task", "data", "model", "option", "out", "seed", "init_seed", "data_seed")
+        skipped = ("task", "data", "model", "option", "out", "resume", "seed", "init_seed", "data_seed")
         pairs = [(f.name, getattr(self, f.name), getattr(usual, f.name)) for f in fields(self) if f.name not in skipped]
         changed = [(name, value) for name, value, default in pairs if value != default and value is not None]
         return " ".join(
@@ -122,12 +131,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(cls, argv: list[str], description: str):
-    """argv -> a checked settings object of the dataclass `cls`. Raises InputError."""
-    parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
+    """argv -> a checked settings object of the dataclass `cls`; that of an earlier run for --resume.
+
+    Raises InputError.
+    """
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--options", action="store_true", default=argparse.SUPPRESS, help="list the options and exit")
     for f in fields(cls):
-        hidden = f.default is None or f.metadata["many"]
-        more = {"help": f.metadata["help"], "default": argparse.SUPPRESS if hidden else f.default}
+        usual = "" if f.default is None or f.metadata["many"] else f" (default {f.default})"
+        more = {"help": f.metadata["help"] + usual, "default": argparse.SUPPRESS}
         if f.type is bool:
             parser.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, **more)
             continue
@@ -135,5 +147,42 @@ def parse(cls, argv: list[str], description: str):
         more |= {"nargs": "+", "action": "extend"} if f.metadata["many"] else {}
         parser.add_argument(flag(f.name), type=kind, choices=f.metadata["choices"], **more)
     values = vars(parser.parse_args(argv))
+    if "resume" in values:
+        return resumed(cls, **values)
     many = {f.name: tuple(values[f.name]) for f in fields(cls) if f.metadata["many"] and f.name in values}
     return cls(**values | many).check()
+
+
+def resumed(cls, resume: str, device: str | None = None, **others):
+    """The settings of the run in the folder `resume`. Raises InputError: other flags, no such run, a complete one."""
+    folder, path = Path(resume), Path(resume) / "settings.json"
+    if others:
+        raise InputError(f"--resume goes on with the run's own settings: {flag(min(others))} cannot be changed")
+    if (folder / "metrics.json").exists():
+        raise InputError(f"--resume {folder}: the run has ended, its metrics.json is there")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values |= {"out": resume, "resume": resume, "device": device or values["device"].split(":")[0]}  # cuda:0
+        kept = {f.name: restore(f, values[f.name]) for f in fields(cls)}
+    except FileNotFoundError:
+        raise InputError(f"--resume {folder}: there is no run, {path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"--resume {folder}: {path} cannot be read: {error.strerror}") from None
+    except KeyError as error:
+        raise InputError(f"{path} lacks {error}: it is of another version") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not the settings of a run: {error}") from None
+    return cls(**kept).check()
+
+
+def restore(f, value):
+    """A value of settings.json as the field `f` wants it. Raises ValueError."""
+    choices = f.metadata["choices"]
+    if choices and value is not None and not set(value if f.metadata["many"] else [value]) <= set(choices):
+        raise ValueError(f"{f.name} is {value!r}")
+    if f.metadata["many"]:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif value == f.default or type(value) is f.type or (f.type is float and type(value) is int):
+        return value
+    raise ValueError(f"{f.name} is {value!r}")

@@ -1,9 +1,7 @@
 """Objective: what is minimised.  fit: THE loop, the only one.  evaluate: the scores of a split."""
 
-import math
-import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -12,13 +10,13 @@ from torch import Tensor, nn
 from minbert import metrics
 from minbert.batches import Batch, Dataset
 from minbert.checkpoint import Checkpoint
-from minbert.errors import TrainingError
+from minbert.errors import InputError, Interrupted
+from minbert.meter import LOG_EVERY, Meter, Step
 from minbert.optimizer import AdamW, parameter_groups
 from minbert.runtime import Runtime, derive_seed
 from minbert.schedules import SCHEDULES
 
 NOWHERE = Checkpoint(None)
-LOG_EVERY = 10  # steps between two lines of the log, and between two waits for the device
 
 
 class Objective(nn.Module):
@@ -37,14 +35,23 @@ class Objective(nn.Module):
         return sum(terms.values(), loss), {name: term.detach() for name, term in logged.items()}
 
 
+@dataclass
+class Place:
+    """Where in the run training is, beside the number of steps."""
+
+    epoch: int = 1  # under way
+    done: int = 0  # steps of that epoch
+    history: list[dict] = field(default_factory=list)  # of the epochs before
+
+
 def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtime: Runtime, run, checkpoint=NOWHERE):
     """Train `objective.model` for that many optimizer steps.
 
     plan(epoch) -> [(dataset, rows), ...], one pair for each step of the epoch; score(epoch) -> what to remember
-    of it. Epochs count from 1. A state that `checkpoint` holds is where training goes on; after each epoch it
-    gets a new one.
+    of it. Epochs count from 1. A state that `checkpoint` holds is where training goes on; it gets a new one after
+    each epoch, whenever one is due, and when a signal ends the run.
     Returns (totals of Meter, one dict for each epoch). Raises TrainingError naming the first step whose loss
-    or gradient is not finite.
+    or gradient is not finite, and Interrupted.
     """
     model, method = objective.model, objective.method
     wrapped = runtime.wrap(objective, some_unused=len(model.tasks) > 1)
@@ -55,34 +62,64 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
     )
     scaler, factor = runtime.scaler(), SCHEDULES[settings.schedule]
     optimizers = [optimizer, *method.optimizers()]
-    meter, epoch, history = Meter(run, runtime, steps), 0, []
+    meter, place = Meter(run, runtime, steps), Place()
+
+    def step(dataset: Dataset, rows: list[int]) -> None:
+        lr = settings.lr * factor(meter.steps, steps, settings.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        terms, tokens = backward(wrapped, dataset, rows, settings, runtime, scaler, meter.steps)
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        meter.add(Step(place.epoch, dataset, rows, tokens, lr, norm, terms))
+        method.after_step(model, progress=meter.steps / steps)
+
+    def keep() -> None:
+        meter.fetch()  # first: a state after a loss that is not finite is never kept
+        progress = {"total": steps, "place": asdict(place), "meter": meter.state(), "scaler": scaler.state_dict()}
+        checkpoint.save(meter.steps, objective, optimizers, progress)
+        meter.restart_clock()
+
     kept = checkpoint.load(objective, optimizers)
     if kept:
-        epoch, history = kept["epoch"], kept["history"]
+        if kept["total"] != steps:
+            raise InputError(f"the run was to take {kept['total']} steps, and now {steps}: its data have changed")
+        place = Place(**kept["place"])
         meter.restore(kept["meter"])
+        scaler.load_state_dict(kept["scaler"])
     else:
         method.warmup(model, lambda: (data.collate(rows).to(runtime.device) for data, rows in plan(0)))
-    while meter.steps < steps:
-        epoch += 1
-        objective.train()
-        meter.start()
-        for dataset, rows in plan(epoch)[: steps - meter.steps]:
-            lr = settings.lr * factor(meter.steps, steps, settings.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            terms, tokens = backward(wrapped, dataset, rows, settings, runtime, scaler, meter.steps)
-            scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad()
-            meter.add(Step(epoch, dataset, rows, tokens, lr, norm, terms))
-            method.after_step(model, progress=meter.steps / steps)
-        meter.stop()
-        history.append({"epoch": epoch, **score(epoch)})
-        if runtime.is_main:
-            checkpoint.save(objective, optimizers, {"epoch": epoch, "history": history, "meter": meter.state()})
-    return meter.totals() | {"epochs": epoch}, history
+    with runtime.signals.patience():
+        try:
+            while meter.steps < steps or place.done:
+                objective.train()
+                meter.restart_clock()
+                for dataset, rows in plan(place.epoch)[place.done :][: steps - meter.steps]:
+                    step(dataset, rows)
+                    place.done += 1
+                    pause(meter.steps, runtime, checkpoint, keep)
+                meter.report()
+                place = Place(place.epoch + 1, 0, [*place.history, {"epoch": place.epoch, **score(place.epoch)}])
+                keep()
+        except Interrupted:
+            keep()
+            raise
+    return meter.totals() | {"epochs": place.epoch - 1}, place.history
+
+
+def pause(step: int, runtime: Runtime, checkpoint: Checkpoint, keep: Callable) -> None:
+    """Between two steps: keep the state if that is due, and end if a signal came. Several processes have to agree
+    on both, and do so only where they wait for each other anyway."""
+    if runtime.world > 1 and step % LOG_EVERY:
+        return
+    signal = runtime.largest_of_ranks(runtime.signals.received)
+    if signal:
+        raise Interrupted(signal)  # which keeps the state, too
+    if runtime.largest_of_ranks(checkpoint.is_due(step)):
+        keep()
 
 
 def backward(wrapped: nn.Module, dataset: Dataset, rows: list[int], settings, runtime: Runtime, scaler, step: int):
@@ -113,103 +150,6 @@ def deal(rows: list[int], number: int, players: int) -> tuple[list[int], float]:
     return (own, len(own) / len(rows)) if own else (rows[:1], 0.0)
 
 
-class Step(NamedTuple):
-    """What the log needs of one optimizer step. Tensors stay on the device until it asks."""
-
-    epoch: int
-    dataset: Dataset
-    rows: list[int]
-    tokens: int
-    lr: float
-    norm: Tensor  # of the gradient, before clipping
-    terms: dict[str, Tensor]
-
-
-class Meter:
-    """Counts steps and the time spent on them: training alone, without loading and evaluation."""
-
-    def __init__(self, run, runtime: Runtime, total: int):
-        self.run, self.runtime, self.total = run, runtime, total
-        self.steps, self.examples, self.tokens, self.seconds = 0, 0, 0, 0.0
-        self.pending: list[Step] = []
-        self.losses: list[float] = []  # the task loss of each step of this epoch
-
-    def start(self) -> None:
-        """An epoch begins."""
-        self.losses = []
-        self.runtime.synchronize()
-        self.lap = time.perf_counter()
-
-    def stop(self) -> None:
-        """An epoch ends."""
-        if self.pending:
-            self.report()
-
-    def add(self, step: Step) -> None:
-        self.steps += 1
-        self.pending.append(step)
-        if len(self.pending) == LOG_EVERY:
-            self.report()
-
-    def report(self) -> None:
-        """Fetch the losses of the pending steps, check that they are finite, and log their means."""
-        pending, self.pending = self.pending, []
-        names = sorted({name for step in pending for name in step.terms})
-        zero = torch.zeros_like(pending[0].norm)
-        table = torch.stack([torch.stack([step.terms.get(n, zero) for n in names]) for step in pending])
-        table = self.runtime.sum_over_ranks(table).tolist()  # (steps, names); here the device is waited for
-        norms = torch.stack([step.norm for step in pending]).tolist()
-        own = torch.tensor(sum(step.tokens for step in pending), device=zero.device)
-        tokens = int(self.runtime.sum_over_ranks(own))
-        self.check_finite(pending, table, norms)
-        seconds, self.lap = time.perf_counter() - self.lap, time.perf_counter()
-        self.seconds += seconds
-        self.tokens += tokens
-        self.examples += sum(len(step.rows) for step in pending)
-        means = {name: sum(column) / len(column) for name, column in zip(names, zip(*table))}
-        self.losses += [row[names.index("task")] for row in table]
-        self.run.log(
-            {
-                "step": self.steps,
-                "steps": self.total,
-                "epoch": pending[-1].epoch,
-                "loss": means.pop("task"),
-                "penalty": means,
-                "lr": pending[-1].lr,
-                "gradient_norm": norms[-1],
-                "tokens_per_second": tokens / seconds,
-                "seconds_left": self.seconds / self.steps * (self.total - self.steps),
-            }
-        )
-
-    def check_finite(self, pending: list[Step], table: list[list[float]], norms: list[float]) -> None:
-        """In fp16 infinite gradients are a matter of course, and the scaler skips the step; but not all steps."""
-        skipping = self.runtime.precision == "fp16" and any(map(math.isfinite, norms))
-        for i, step in enumerate(pending):
-            loss, gradient = sum(table[i]), 0.0 if skipping else norms[i]
-            if not math.isfinite(loss + gradient):
-                number = self.steps - len(pending) + i + 1
-                what = "gradient" if math.isfinite(loss) else "loss"
-                lines = ", ".join(str(step.dataset.examples[row].line) for row in step.rows)
-                raise TrainingError(f"step {number}: the {what} is not finite; {step.dataset.path} lines {lines}")
-
-    def state(self) -> dict:
-        return {name: getattr(self, name) for name in ("steps", "examples", "tokens", "seconds", "losses")}
-
-    def restore(self, state: dict) -> None:
-        vars(self).update(state)
-
-    def totals(self) -> dict:
-        """For metrics.json. train_loss is the task loss of the last epoch, averaged over its steps."""
-        return {
-            "steps": self.steps,
-            "train_loss": sum(self.losses) / len(self.losses),
-            "seconds": self.seconds,
-            "examples_per_second": self.examples / self.seconds,
-            "tokens_per_second": self.tokens / self.seconds,
-        }
-
-
 @torch.no_grad()
 def predict(model: nn.Module, dataset: Dataset, batch_size: int, runtime: Runtime) -> np.ndarray:
     """Logits [N,C] in the file's order, in eval mode. The ranks share the work and each example counts once."""
@@ -219,6 +159,8 @@ def predict(model: nn.Module, dataset: Dataset, batch_size: int, runtime: Runtim
         batch = dataset.collate(rows).to(runtime.device)
         with runtime.autocast():
             logits[batch.index] = model(batch).logits.float()
+        if runtime.world == 1:  # several processes stop at the next step, together
+            runtime.signals.check()
     return runtime.sum_over_ranks(logits).cpu().numpy()
 
 

@@ -95,6 +95,13 @@ def data_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def arguments(model_folder, data_folder, tmp_path):
+    """Of train.py, for the tiny model and task."""
+    return ["--model", str(model_folder), "--data", str(data_folder), "--out", str(tmp_path / "run"), "--device", "cpu",
+            "--batch-size", "16", "--max-length", "32"]  # fmt: skip
+
+
 class Log:
     """What training.fit wants of a run: it keeps the rows of the log."""
 

@@ -1,45 +1,188 @@
-"""A run that stops after an epoch and goes on from its checkpoint ends with the same bits."""
+"""A run that stops anywhere and goes on from its checkpoint ends with the same bits."""
+
+import itertools
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, Log, make_dataset, make_model
+from conftest import Log, make_dataset, make_model
 
+from minbert import training
 from minbert.checkpoint import Checkpoint
+from minbert.errors import InputError, Interrupted, TrainingError
+from minbert.runtime import Runtime
 from minbert.settings import Settings
 from minbert.training import Objective, fit
 from regularizers import OPTIONS, build
 
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 8  # 18 examples in batches of 6: epochs of 3, 3 and 2 steps
 
-class Stop(Exception):
-    pass
 
-
-def run(option: str, checkpoint: Checkpoint, stop_after: int = 99):
-    dataset, model = make_dataset(size=18), make_model()
-    objective = Objective(model, build(option))
+def run(option: str, checkpoint: Checkpoint, interrupt=lambda step: None, steps: int = STEPS, seed: int = 0):
+    """interrupt(n) is called before step n, and with "epoch 1" and so on before each epoch is scored."""
+    dataset, model = make_dataset(size=18), make_model(seed=seed)
+    objective, log = Objective(model, build(option)), Log()
     objective.method.attach(model)
+    collate, count = dataset.collate, itertools.count(1)
+
+    def collate_and_interrupt(rows):
+        interrupt(next(count))
+        return collate(rows)
 
     def score(epoch: int) -> dict:
-        if epoch > stop_after:
-            raise Stop
+        interrupt(f"epoch {epoch}")
+        here.signals.check()
         return {"seen": epoch}
 
+    dataset.collate = collate_and_interrupt
     plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(6, 0, epoch)]  # noqa: E731
-    totals, history = fit(objective, plan, score, 8, Settings(lr=1e-2, warmup=0.1), CPU, Log(), checkpoint)
-    return objective.state_dict(), totals, history
+    with Runtime(torch.device("cpu")) as here:
+        totals, history = fit(objective, plan, score, steps, Settings(lr=1e-2, warmup=0.1), here, log, checkpoint)
+    return objective.state_dict(), totals, history, log.rows
 
 
+def same_run(one, other) -> bool:
+    """Parameters and method state, history, training loss, and the log of what both logged."""
+    losses = [{row["step"]: (row["loss"], row["penalty"], row["lr"]) for row in rows} for *_, rows in (one, other)]
+    shared = losses[0].keys() & losses[1].keys()
+    return (
+        all(torch.equal(one[0][name], other[0][name]) for name in one[0])
+        and one[2] == other[2]
+        and one[1]["train_loss"] == other[1]["train_loss"]
+        and counts(one) == counts(other)
+        and all(losses[0][step] == losses[1][step] for step in shared)
+    )
+
+
+def counts(result) -> tuple[int, ...]:
+    """Of steps, examples and tokens."""
+    totals = result[1]
+    rates = (totals["examples_per_second"], totals["tokens_per_second"])
+    return totals["steps"], *(round(rate * totals["seconds"]) for rate in rates)
+
+
+def sends(number: int, at):
+    return lambda here: os.kill(os.getpid(), number) if here == at else None
+
+
+@pytest.mark.parametrize("at", [1, 3, 5, "epoch 1", "epoch 3"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_resumed_equals_uninterrupted(option, tmp_path):
-    whole, totals, history = run(option, Checkpoint(None))
+def test_resumed_equals_uninterrupted(option, at, tmp_path):
     checkpoint = Checkpoint(tmp_path / "checkpoint")
-    with pytest.raises(Stop):
-        run(option, checkpoint, stop_after=1)
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint"}
-    resumed, totals_again, history_again = run(option, checkpoint)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert totals["train_loss"] == totals_again["train_loss"] and totals_again["steps"] == 8
-    assert history == history_again == [{"epoch": e, "seen": e} for e in (1, 2, 3)]
-    assert totals_again["examples_per_second"] * totals_again["seconds"] == pytest.approx(48)  # 18 + 18 + 12
+    with pytest.raises(Interrupted) as stop:
+        run(option, checkpoint, sends(signal.SIGTERM, at))
+    assert stop.value.status == 143
+    whole, resumed = run(option, Checkpoint(None)), run(option, Checkpoint(tmp_path / "checkpoint"))
+    assert same_run(whole, resumed)
+    assert resumed[2] == [{"epoch": e, "seen": e} for e in (1, 2, 3)]
+    assert counts(resumed)[:2] == (STEPS, 48) and resumed[1]["epochs"] == 3  # 18 + 18 + 12 examples
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_step_is_finished_first(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    with pytest.raises(Interrupted):
+        run("finetune", checkpoint, sends(signal.SIGINT, 4))
+    assert [path.name.split("-")[1] for path in checkpoint.files()] == ["step3", "step4"]
+
+
+def test_ctrl_c_twice_does_not_wait(tmp_path):
+    def twice(here):
+        if here == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("finetune", Checkpoint(tmp_path), twice)
+    assert [path.name.split("-")[1] for path in Checkpoint(tmp_path).files()] == ["step3"]
+
+
+def test_outside_of_training_a_signal_ends_at_once():
+    with pytest.raises(Interrupted, match="SIGTERM"), Runtime(torch.device("cpu")):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_every_so_many_steps_or_minutes(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Checkpoint, "write", lambda self, step, *_: saved.append(step))
+    run("finetune", Checkpoint(tmp_path, steps=2))
+    assert saved == [2, 3, 5, 6, 8, 8]  # two steps after the last, and at each epoch's end
+    saved.clear()
+    run("finetune", Checkpoint(tmp_path, minutes=0.0))
+    assert saved == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8]
+    saved.clear()
+    run("finetune", Checkpoint(tmp_path, minutes=60))
+    assert saved == [3, 6, 8]
+
+
+def test_only_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path, caplog):
+    checkpoint = Checkpoint(tmp_path, steps=1)
+    with pytest.raises(Interrupted):
+        run("smart", checkpoint, sends(signal.SIGINT, 5))
+    _, last = checkpoint.files()
+    good = last.read_bytes()
+    for place in (9, len(good) // 2, len(good) - 1):  # in the header, and in tensors
+        last.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        assert Checkpoint(tmp_path).load(*parts("smart"))["step"] == 4
+        assert f"{last} is damaged" in caplog.text
+        last.write_bytes(good)
+    last.write_bytes(last.read_bytes()[:-100])
+    assert same_run(run("smart", Checkpoint(None)), run("smart", Checkpoint(tmp_path)))
+    for path in Checkpoint(tmp_path).files():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="no checkpoint is undamaged; delete the folder"):
+        run("smart", Checkpoint(tmp_path))
+
+
+def parts(option: str):
+    objective = Objective(make_model(), build(option))
+    objective.method.attach(objective.model)
+    return objective, [training.AdamW(training.parameter_groups(objective.model, 0.01))]
+
+
+def test_a_checkpoint_of_another_model_or_another_length(tmp_path):
+    run("smart", Checkpoint(tmp_path))
+    with pytest.raises(InputError, match="is of another model or method"):
+        Checkpoint(tmp_path).load(*parts("finetune"))
+    with pytest.raises(InputError, match="was to take 8 steps, and now 9"):
+        run("smart", Checkpoint(tmp_path), steps=9)
+
+
+def test_a_state_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
+    forward = Objective.forward
+
+    def poisoned(self, batch):
+        loss, terms = forward(self, batch)
+        factor = float("nan") if len(Checkpoint(tmp_path).files()) == 2 else 1.0
+        return loss * factor, {name: term * factor for name, term in terms.items()}
+
+    monkeypatch.setattr(Objective, "forward", poisoned)
+    with pytest.raises(TrainingError, match="step 3: the loss is not finite"):
+        run("finetune", Checkpoint(tmp_path, steps=1))
+    assert Checkpoint(tmp_path).load(*parts("finetune"))["step"] == 2
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
+    """A real one: the system refuses to let a file grow."""
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoint(tmp_path), sends(signal.SIGINT, 2))
+    (kept,) = Checkpoint(tmp_path).files()
+    code = "import sys, test_checkpoint as t; t.run('finetune', t.Checkpoint(t.Path(sys.argv[1])))"
+    limit = kept.stat().st_size // 2
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"the checkpoint of step 3 cannot be written to {tmp_path}: " in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == [kept]
+    assert same_run(run("finetune", Checkpoint(None)), run("finetune", Checkpoint(tmp_path)))

@@ -51,7 +51,7 @@ def test_seeds_of_neighbours_differ():
     assert len(seeds) == 750 and all(0 <= seed < 2**56 for seed in seeds)
 
 
-def test_two_processes_train_as_one():
+def test_two_processes_train_as_one(tmp_path):
     """All options in one spawned pair: see two_processes.py, which prints what differs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -66,7 +66,7 @@ def test_two_processes_train_as_one():
     }
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(script)],
+            [sys.executable, str(script), str(tmp_path)],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

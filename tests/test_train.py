@@ -13,16 +13,9 @@ from safetensors.torch import load_file
 
 import train
 from minbert import BertModel, weights
-from minbert.runs import default_folder
 from minbert.settings import Settings, parse
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def arguments(model_folder, data_folder, tmp_path):
-    return ["--model", str(model_folder), "--data", str(data_folder), "--out", str(tmp_path / "run"), "--device", "cpu",
-            "--batch-size", "16", "--max-length", "32"]  # fmt: skip
 
 
 def test_a_whole_run(arguments, tmp_path):
@@ -137,7 +130,9 @@ def test_save_none_and_incomplete_records(arguments, tmp_path, data_folder, caps
         (rte / f"{split}.tsv").write_text(text + "99\ta\tb\t\n")
     assert train.main([*arguments, "--data", str(tmp_path / "data"), "--save", "none", "--max-steps", "1"]) == 0
     assert "train.tsv: left out 1 incomplete records, line 122" in capsys.readouterr().out
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"settings.json", "log.jsonl", "metrics.json"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "settings.json", "log.jsonl", "metrics.json", "predictions"
+    }  # fmt: skip
 
 
 def test_options(capsys):
@@ -210,15 +205,6 @@ def test_a_model_without_segments_and_a_task_of_pairs(arguments, model_folder, t
     (tmp_path / "model" / "vocab.txt").write_bytes((model_folder / "vocab.txt").read_bytes())
     assert train.main([*arguments, "--model", str(tmp_path / "model")]) == 2
     assert "type_vocab_size is 1" in capsys.readouterr().err
-
-
-def test_two_default_folders_in_one_second_differ(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folders = []
-    for _ in range(3):
-        folders.append(default_folder(Settings()))
-        folders[-1].mkdir(parents=True)
-    assert len(set(folders)) == 3
 
 
 def test_only_the_first_process_speaks(arguments, monkeypatch, capsys):

@@ -64,7 +64,7 @@ def test_steps_epochs_and_the_log():
     _, totals, history, epochs = run_fit(20, log)  # 8 batches an epoch
     assert epochs == [1, 2, 3] and [h["seen"] for h in history] == [1, 2, 3]
     assert (totals["steps"], totals["epochs"]) == (20, 3)
-    assert [row["step"] for row in log.rows] == [8, 16, 20]
+    assert [row["step"] for row in log.rows] == [8, 10, 16, 20]  # every tenth, and at the end of an epoch
     assert log.rows[-1]["lr"] == pytest.approx(1e-2 * 1 / 18)  # step 19 of 20, after a warm-up of 2
     assert set(log.rows[0]) >= {"step", "epoch", "loss", "penalty", "lr", "gradient_norm", "tokens_per_second"}
     assert totals["examples_per_second"] > 0 and totals["tokens_per_second"] > totals["examples_per_second"]

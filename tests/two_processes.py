@@ -1,13 +1,21 @@
 """Run by test_runtime.py as two gloo processes: every option, on both ranks, must train as one process would."""
 
+import itertools
+import os
+import signal
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.distributed as dist
 from conftest import CPU, Log, make_dataset, make_model
 
+from minbert.checkpoint import Checkpoint
+from minbert.errors import Interrupted
 from minbert.runtime import Runtime, setup
 from minbert.settings import Settings
-from minbert.training import Objective, backward, fit, predict
+from minbert.training import NOWHERE, Objective, backward, fit, predict
 from regularizers import OPTIONS, build
 
 SETTINGS = Settings(lr=1e-2, warmup=0.1, batch_size=5, accumulate=2)
@@ -40,6 +48,36 @@ def check_equal_on_both(tensors, what: str) -> None:
         assert torch.equal(*pair), f"{what} differs between the ranks"
 
 
+def train(option: str, runtime: Runtime, steps: int, checkpoint=NOWHERE, interrupt_at: int = 0) -> dict:
+    """The state after that many steps; before step `interrupt_at` this process gets a SIGTERM."""
+    dataset, objective = make_dataset(), objective_for(option, dropout=0.1)
+    collate, count = dataset.collate, itertools.count(1)
+
+    def collate_and_interrupt(rows):
+        if next(count) == interrupt_at * SETTINGS.accumulate:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return collate(rows)
+
+    dataset.collate = collate_and_interrupt
+    plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(5, 0, epoch)]  # noqa: E731
+    fit(objective, plan, lambda epoch: {}, steps, SETTINGS, runtime, Log(), checkpoint)
+    return objective.state_dict()
+
+
+def check_resume(runtime: Runtime, folder: Path) -> None:
+    """A signal that reaches one process alone stops both after the same step, and both go on."""
+    checkpoint = lambda: Checkpoint(folder, active=runtime.is_main)  # noqa: E731
+    try:
+        with runtime.signals:
+            train("smart", runtime, 14, checkpoint(), interrupt_at=3 if runtime.rank else 0)
+        raise AssertionError("the signal was not heard")
+    except Interrupted:
+        dist.barrier()
+    assert checkpoint().files()[-1].name.split("-")[1] == "step10"
+    whole, resumed = train("smart", runtime, 14), train("smart", runtime, 14, checkpoint())
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole), "resumed differs"
+
+
 def main() -> None:
     torch.set_num_threads(1)
     runtime, alone = setup("cpu", "fp32"), CPU
@@ -47,12 +85,10 @@ def main() -> None:
     for option in OPTIONS:
         together, single = gradient(option, runtime), gradient(option, alone)
         assert (together - single).norm() <= 1e-6 * single.norm(), f"{option}: the first gradient differs"
-        objective = objective_for(option, dropout=0.1)
-        plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(5, 0, epoch)]  # noqa: E731
-        fit(objective, plan, lambda epoch: {}, 8, SETTINGS, runtime, Log())
-        check_equal_on_both(objective.state_dict().values(), option)
-        shared, whole = (predict(objective.model, dataset, 3, r) for r in (runtime, alone))
+        check_equal_on_both(train(option, runtime, 8).values(), option)
+        shared, whole = (predict(objective_for(option, 0.1).model, dataset, 3, r) for r in (runtime, alone))
         assert np.allclose(shared, whole, atol=1e-6), f"{option}: predictions differ"
+    check_resume(runtime, Path(sys.argv[1]))
     print("all equal")
     dist.destroy_process_group()
 
