@@ -140,59 +140,6 @@ def test_options(capsys):
     assert "smart.eps=0.01" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "more, message",
-    [
-        (["--task", "sst3"], "--task: invalid choice: 'sst3'"),
-        (["--option", "smrat"], "'smrat' is none of"),
-        (["--set", "smart.eps=1"], "smart is not in --option finetune"),
-        (["--schedule", "constant", "--warmup", "0.1"], "--warmup goes with"),
-        (["--epochs", "1", "--max-steps", "2"], "give one"),
-        (["--option", "smart", "--precision", "bf16"], "use fp32"),
-        (["--precision", "fp16"], "needs a CUDA device"),
-        (["--max-length", "64"], "--max-length 64: the model has 40 positions"),
-        (["--max-length", "4"], "at least 5"),
-        (["--batch-size", "0"], "--batch-size must be at least 1"),
-        (["--accumulate", "17"], "has no so many pieces"),
-        (["--model", ""], "--model is empty"),
-        (["--batch", "4"], "unrecognized arguments"),
-        (["--set", "smart.eps=1", "--set", "smart.mu=1"], "smart.eps=1: smart is not in"),
-        (["--lr", "-1"], "--lr must be"),
-        (["--lr", "nan"], "--lr must be"),
-        (["--seed", "99999999999999999999"], "--seed must lie"),
-        (["--model", "~nouser/x"], "not a folder"),
-        (["--dropout", "1"], "--dropout must lie"),
-        (["--epochs", "two"], "invalid int value: 'two'"),
-        (["--task", "mrpc"], "train.tsv does not exist"),
-        (["--model", "./nowhere"], "not a folder"),
-        (["--evaluate", "train"], "beside dev"),
-        (["--nonsense"], "unrecognized arguments: --nonsense"),
-    ],
-)
-def test_mistakes_get_one_line_and_leave_nothing_behind(arguments, tmp_path, capsys, more, message):
-    assert train.main([*arguments, *more]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.startswith("train.py: ") and error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_is_never_overwritten(arguments, tmp_path, capsys):
-    (tmp_path / "run").mkdir()
-    assert train.main(arguments) == 2
-    assert "exists" in capsys.readouterr().err and list((tmp_path / "run").iterdir()) == []
-
-
-def test_a_vocabulary_beyond_the_embedding(arguments, model_folder, tmp_path, capsys):
-    copy = tmp_path / "model"
-    copy.mkdir()
-    for file in model_folder.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    with (copy / "vocab.txt").open("a") as file:
-        file.writelines(f"more{i}\n" for i in range(9))
-    assert train.main([*arguments, "--model", str(copy)]) == 2
-    assert "vocab_size" in capsys.readouterr().err
-
-
 def test_a_broken_run_says_so_in_its_metrics(arguments, tmp_path, capsys, read_json):
     assert train.main([*arguments, "--lr", "1e30", "--clip", "0", "--precision", "fp32"]) == 1
     assert "is not finite; " in capsys.readouterr().err

@@ -1,0 +1,188 @@
+"""Whatever a user can get wrong: one line that says what, where and what to do, exit status 2, nothing left behind."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import train
+
+ABSENT = "mps" if not torch.backends.mps.is_available() else "cuda"
+
+
+@pytest.fixture
+def here(tmp_path, model_folder, data_folder) -> Path:
+    """A folder with model/ and data/ of its own, to be damaged."""
+    shutil.copytree(model_folder, tmp_path / "model")
+    shutil.copytree(data_folder, tmp_path / "data")
+    return tmp_path
+
+
+def flags(here: Path) -> list[str]:
+    own = ["--model", here / "model", "--data", here / "data", "--out", here / "run"]
+    return [*map(str, own), "--device", "cpu", "--batch-size", "16", "--max-length", "32", "--max-steps", "1"]
+
+
+def train_rows(here: Path, change) -> None:
+    """change(lines of train.tsv, the header is the first)"""
+    path = here / "data" / "RTE" / "train.tsv"
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+
+def config(here: Path, change) -> None:
+    path = here / "model" / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def weights(here: Path, change) -> None:
+    path = here / "model" / "model.safetensors"
+    path.write_bytes(change(path.read_bytes()))
+
+
+def nan(here: Path) -> None:
+    path = here / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["bert.encoder.layer.1.output.dense.weight"][2, 3] = float("nan")
+    save_file(tensors, path)
+
+
+def more_words(here: Path) -> None:
+    with (here / "model" / "vocab.txt").open("a") as file:
+        file.writelines(f"more{i}\n" for i in range(9))
+
+
+NOTHING = lambda here: None  # noqa: E731
+MISTAKES = {
+    "unknown task": (NOTHING, ["--task", "sst3"], "--task: invalid choice: 'sst3'"),
+    "unknown option": (NOTHING, ["--option", "smrat"], "--option 'smrat' is none of finetune, frozen, smart"),
+    "unknown --set name": (
+        NOTHING, ["--option", "smart", "--set", "smart.epsilon=1"], "--set smart.epsilon: smart has weight, eps,"
+    ),
+    "--set value of the wrong type": (
+        NOTHING, ["--option", "smart", "--set", "smart.steps=two"], "--set smart.steps=two: not a value of type int"
+    ),
+    "--set value out of range": (
+        NOTHING, ["--option", "smart", "--set", "smart.eps=-1"], "--set smart: eps must be a number from 0 up, not -1.0"
+    ),
+    "--set for another option": (NOTHING, ["--set", "smart.eps=1"], "smart is not in --option finetune"),
+    "missing data folder": (
+        lambda here: shutil.rmtree(here / "data"), [], "python -m minbert.download rte --to {here}/data"
+    ),
+    "missing file of a task": (NOTHING, ["--task", "mrpc"], "{here}/data/MRPC/train.tsv does not exist"),
+    "too few columns": (
+        lambda here: train_rows(here, lambda rows: [*rows[:4], "4\tred", *rows[5:]]), [],
+        "{here}/data/RTE/train.tsv:5 has 2 columns instead of 4",
+    ),
+    "a label outside the set": (
+        lambda here: train_rows(here, lambda rows: [*rows, "99\ta\tb\tperhaps"]), [],
+        "{here}/data/RTE/train.tsv:122: label 'perhaps' is none of entailment, not_entailment",
+    ),
+    "an empty file": (
+        lambda here: (here / "data" / "RTE" / "dev.tsv").write_text(""), [], "{here}/data/RTE/dev.tsv is empty"
+    ),
+    "a file with a header alone": (
+        lambda here: train_rows(here, lambda rows: rows[:1]), [], "{here}/data/RTE/train.tsv has no rows"
+    ),
+    "not UTF-8": (
+        lambda here: (here / "data" / "RTE" / "dev.tsv").write_bytes(b"index\tsentence1\xe9\n"), [],
+        "{here}/data/RTE/dev.tsv:1 is not UTF-8",
+    ),
+    "truncated safetensors": (
+        lambda here: weights(here, lambda data: data[: len(data) // 2]), [],
+        "{here}/model/model.safetensors cannot be read as safetensors",
+    ),
+    "corrupted safetensors": (
+        lambda here: weights(here, lambda data: data[:20] + b"\0" * 20 + data[40:]), [],
+        "{here}/model/model.safetensors cannot be read as safetensors",
+    ),
+    "no weights": (
+        lambda here: (here / "model" / "model.safetensors").unlink(), [], "{here}/model has no model.safetensors"
+    ),
+    "config.json lacks a field": (
+        lambda here: config(here, lambda c: {k: v for k, v in c.items() if k != "hidden_size"}), [],
+        "{here}/model/config.json lacks hidden_size",
+    ),
+    "config.json contradicts the weights": (
+        lambda here: config(here, lambda c: c | {"intermediate_size": 21}), [], "config.json says [21, 12]"
+    ),
+    "config.json contradicts itself": (
+        lambda here: config(here, lambda c: c | {"num_attention_heads": 5}), [],
+        "hidden_size 12 is not a multiple of num_attention_heads 5",
+    ),
+    "a vocabulary larger than the embedding": (more_words, [], "the model's vocab_size is"),
+    "max-length above the position table": (
+        NOTHING, ["--max-length", "64"], "--max-length 64: the model has 40 positions"
+    ),
+    "a broken tokenizer.json": (
+        lambda here: (here / "model" / "tokenizer.json").write_text('{"version": "1.0"'), [],
+        "the tokenizer in {here}/model cannot be read",
+    ),
+    "a NaN in the weights": (nan, [], "encoder.layer.1.output.dense.weight"),
+    "--out exists": (lambda here: (here / "run").mkdir(), [], "--out {here}/run exists"),
+    "--out below a file": (
+        lambda here: (here / "file").write_text(""), ["--out", "{here}/file/run"], "{here}/file/run cannot be made"
+    ),
+    "a precision that is not there": (NOTHING, ["--precision", "fp16"], "--precision fp16 needs a CUDA device"),
+    "a device that is not there": (NOTHING, ["--device", ABSENT], f"--device {ABSENT}: there is none here"),
+    "a precision that the method rules out": (NOTHING, ["--option", "smart", "--precision", "bf16"], "use fp32"),
+    "two lengths": (NOTHING, ["--epochs", "1"], "--epochs and --max-steps both say how long to train: give one"),
+    "a schedule without warm-up": (NOTHING, ["--schedule", "constant", "--warmup", "0.1"], "--warmup goes with"),
+    "evaluation without dev": (NOTHING, ["--evaluate", "train"], "beside dev"),
+    "more pieces than examples": (NOTHING, ["--accumulate", "17"], "has no so many pieces"),
+    "too short an input": (NOTHING, ["--max-length", "4"], "at least 5"),
+    "no batch": (NOTHING, ["--batch-size", "0"], "--batch-size must be at least 1"),
+    "a negative rate": (NOTHING, ["--lr", "-1"], "--lr must be"),
+    "a rate that is no number": (NOTHING, ["--lr", "nan"], "--lr must be"),
+    "dropping everything": (NOTHING, ["--dropout", "1"], "--dropout must lie"),
+    "a seed too large": (NOTHING, ["--seed", "99999999999999999999"], "--seed must lie"),
+    "a number in words": (NOTHING, ["--epochs", "two"], "invalid int value: 'two'"),
+    "an empty name": (NOTHING, ["--model", ""], "--model is empty"),
+    "no such user": (NOTHING, ["--model", "~nouser/x"], "not a folder"),
+    "no such folder": (NOTHING, ["--model", "./nowhere"], "not a folder"),
+    "a flag cut short": (NOTHING, ["--batch", "4"], "unrecognized arguments: --batch"),
+    "an unknown flag": (NOTHING, ["--nonsense"], "unrecognized arguments: --nonsense"),
+}  # fmt: skip
+
+
+def everything(folder: Path) -> dict:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_one_line_and_nothing_left_behind(here, capsys, name):
+    damage, more, message = MISTAKES[name]
+    damage(here)
+    before = everything(here)
+    assert train.main([*flags(here), *(flag.format(here=here) for flag in more)]) == 2
+    out, errors = capsys.readouterr()
+    assert message.format(here=here) in errors
+    assert errors.startswith("train.py: ") and errors.count("\n") == 1 and out == ""
+    assert everything(here) == before
+
+
+def test_no_permission_at_out(here, capsys, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")  # root, who may run the tests, is never denied
+
+    before = everything(here)
+    monkeypatch.setattr(Path, "mkdir", denied)
+    assert train.main(flags(here)) == 2
+    assert f"--out {here}/run cannot be made: Permission denied" in capsys.readouterr().err
+    assert everything(here) == before
+
+
+def test_no_space_at_out(here):
+    """A real one: the system refuses to let a file grow at all."""
+    before = everything(here)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
+    command = [sys.executable, "-B", train.__file__, *flags(here)]
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"--out {here}/run cannot be made: " in done.stderr
+    assert everything(here) == before
