@@ -32,7 +32,7 @@ class Expected:
 
 
 def check(folder: Path, data: Path | None = None, complete: bool = False) -> Report:
-    """Look at every file of predictions in `folder`.
+    """Look at every file of predictions in `folder`, which may be a run's.
 
     The rows are compared with the files below `data`; without it, with what is known of the published ones. `complete`
     calls for all the files that are handed in together. Raises InputError where `folder` or `data` is no folder, and
@@ -41,6 +41,7 @@ def check(folder: Path, data: Path | None = None, complete: bool = False) -> Rep
     for path in filter(None, (folder, data)):
         if not path.is_dir():
             raise InputError(f"{path} is not a folder")
+    folder = handed_in(folder)
     report, suffixes = Report(), {Path(name).suffix for name in KNOWN}
     for path in sorted(folder.iterdir()):
         if path.suffix in suffixes and not path.name.startswith("."):
@@ -51,6 +52,12 @@ def check(folder: Path, data: Path | None = None, complete: bool = False) -> Rep
     if not report.files:
         report.problems.append(f"{folder} has no file of predictions that a grader knows")
     return report
+
+
+def handed_in(folder: Path) -> Path:
+    """The folder itself; or, of a run's folder or its predictions/, the part with the files that are graded."""
+    places = (folder / part for part in (".", "test", "predictions", "predictions/test"))
+    return next((place for place in places if any((place / name).exists() for name in KNOWN)), folder)
 
 
 def look(path: Path, data: Path | None, report: Report) -> None:

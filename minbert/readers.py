@@ -36,7 +36,7 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         missing = f"neither {paths[0]} nor {paths[1]} exists" if paths[1:] else f"{paths[0]} does not exist"
-        download = f"`python -m minbert.download {task.name} --to DIR` fetches them"
+        download = f"`python -m minbert.download {task.name} --to {data}` fetches them"
         raise InputError(f"{missing}: --data names the folder that holds the tasks' files, and {download}")
     return read_file(task, path, split)
 

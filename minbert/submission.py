@@ -13,7 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from minbert.checker import KNOWN, Expected, Report, check, expect
+from minbert.checker import KNOWN, Expected, Report, check, expect, handed_in
 from minbert.errors import InputError
 from minbert.predictions import File
 from minbert.settings import Parser
@@ -30,6 +30,7 @@ def pack(folder: Path, out: Path, data: Path | None = None) -> list[str]:
     """
     if out.exists():
         raise InputError(f"--out {out} exists: delete it or name another")
+    folder = handed_in(folder)
     contents = {name: (folder / name).read_bytes() for name in LEADERBOARD if (folder / name).exists()}
     if not contents:
         raise InputError(f"{folder} has none of the GLUE leaderboard's files")
