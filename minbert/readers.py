@@ -149,10 +149,10 @@ def parse_label(task: Task, text: str, path: Path, line: int) -> float | int:
             raise InputError(f"{path}:{line}: label {text!r} is none of {', '.join(task.labels)}")
         return task.labels.index(text)
     try:
-        value = float(text)
+        value = float(text if "_" not in text else "")  # 1_0 is a number in Python's source only
     except ValueError:
         value = float("nan")
-    if not abs(value) < float("inf"):
+    if not abs(value) <= torch.finfo(torch.float32).max:  # what labels are kept in
         raise InputError(f"{path}:{line}: score {text!r} is not a number")
     return value
 
