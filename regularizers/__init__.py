@@ -8,9 +8,24 @@ from typing import get_args, get_origin, get_type_hints
 from minbert.errors import InputError
 from regularizers.base import Method, Sum
 from regularizers.frozen import Frozen
+from regularizers.l2sp import L2sp
+from regularizers.lnsr import Lnsr
+from regularizers.mixout import Mixout
+from regularizers.noise import Noise
+from regularizers.r3f import R3f, R4f
 from regularizers.smart import Smart
 
-OPTIONS = {"finetune": Method, "frozen": Frozen, "smart": Smart}
+OPTIONS = {
+    "finetune": Method,
+    "frozen": Frozen,
+    "smart": Smart,
+    "r3f": R3f,
+    "r4f": R4f,
+    "lnsr": Lnsr,
+    "noise": Noise,
+    "l2sp": L2sp,
+    "mixout": Mixout,
+}
 
 
 def build(option: str, settings: Iterable[str] = ()) -> Sum:

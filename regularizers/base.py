@@ -8,6 +8,7 @@ touched. Whatever it draws, it draws in `penalty`, never in the clean pass.
 import torch
 from torch import Tensor, nn
 
+from minbert.errors import InputError
 from minbert.runtime import derive_seed
 
 
@@ -52,8 +53,11 @@ class Sum(Method):
         self.lr = min((part.lr for part in parts.values() if part.lr), default=None)
 
     def attach(self, model: nn.Module) -> None:
-        for part in sorted(self.parts.values(), key=lambda part: not part.inserts):  # the inserting ones first
-            part.attach(model)
+        for name, part in sorted(self.parts.items(), key=lambda item: not item[1].inserts):  # the inserting ones first
+            try:
+                part.attach(model)
+            except ValueError as error:  # a hyper-parameter that does not fit this model
+                raise InputError(f"--set {name}: {error}") from None
 
     def undecayed(self, model: nn.Module) -> tuple[Tensor, ...]:
         return tuple(p for part in self.parts.values() for p in part.undecayed(model))
@@ -75,3 +79,10 @@ class Sum(Method):
     def after_step(self, model: nn.Module, progress: float) -> None:
         for part in self.parts.values():
             part.after_step(model, progress)
+
+
+def check_not_negative(method: Method, *names: str) -> None:
+    """Raise ValueError for a hyper-parameter that is negative, infinite or no number."""
+    for name in names:
+        if not 0 <= getattr(method, name) < float("inf"):
+            raise ValueError(f"{name} must be a number from 0 up, not {getattr(method, name)}")

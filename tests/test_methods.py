@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from conftest import CPU, KINDS, make_dataset, make_model
+from conftest import CPU, KINDS, make_dataset, make_model, noise_by_place
 
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
@@ -104,8 +104,8 @@ def test_works_for_every_kind_and_leaves_the_frozen_alone(option, kind):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_more_padding_changes_nothing(option, kind, monkeypatch):
     """Dropout 0 and the same noise on the real tokens, whatever the shape that is asked for."""
-    noise = torch.randn(5, 40, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(torch, "randn_like", lambda x, **_: noise[: x.shape[0], : x.shape[1]].to(x.dtype))
+    for name in ("randn_like", "rand_like"):
+        monkeypatch.setattr(torch, name, noise_by_place())
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     trainer = Trainer(option, task=KINDS[kind], **no_dropout)
     trainer.objective.double()

@@ -1,0 +1,56 @@
+"""FT+Noise, the baseline of LNSR's ablation (section 5.1): noise without a penalty.  Noise Stability Regularization for
+Improving BERT Fine-tuning.  Hua et al., NAACL 2021, arXiv:2107.04835.
+
+Idea: if noise alone helped, as augmentation of data does, no penalty would be needed. So the clean pass itself gets
+noise on the input of one layer while it trains, and the task loss has to cope.
+
+Objective (x^b input of layer b):
+  (m1)  min_θ  E[L(f(x^b + ε; θ), y)],   ε_i ~ N(0, σ²)
+
+Symbols:  paper | code       | default
+          b     | self.layer | 1, the embedding output
+          σ     | self.sigma | 1e-2, as in lnsr.py; not given
+
+Cost: none but the drawing.
+
+Differences:
+  D1  The noise is on a layer's input; the paper says output, of the layer below. Padding gets none, and evaluation
+      neither.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from regularizers.base import Method, check_not_negative
+
+
+class Noise(Method):
+    fp32 = True
+    inserts = True
+    neutral = {"sigma": 0.0}
+
+    def __init__(self, *, layer: int = 1, sigma: float = 1e-2):
+        super().__init__()
+        self.layer, self.sigma = layer, sigma
+        check_not_negative(self, "sigma")
+
+    def attach(self, model) -> None:
+        layers = model.bert.layers
+        if not 1 <= self.layer <= len(layers):
+            raise ValueError(f"layer must lie from 1 to the model's {len(layers)}, not {self.layer}")
+        if self.sigma:
+            layers[self.layer - 1] = NoisyInput(layers[self.layer - 1], self.sigma)
+
+
+class NoisyInput(nn.Module):
+    """A layer whose input is noisy in training."""
+
+    def __init__(self, base: nn.Module, sigma: float):
+        super().__init__()
+        self.base, self.sigma = base, sigma
+
+    def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
+        """[B,T,D] -> [B,T,D]; mask [B,1,1,T]"""
+        if self.training:
+            h = h + self.sigma * torch.randn_like(h) * mask[:, 0, 0, :, None]  # (m1) D1
+        return self.base(h, mask, task)
