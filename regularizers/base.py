@@ -1,14 +1,17 @@
-"""Method: what a paper may add to fine-tuning.  Sum: several of them at once.
+"""Method: what a paper may add to fine-tuning.  Sum: several of them at once.  Wrapper: a module put into BERT.
 
 Rules for a method: it never stores the model, which is passed to it. No tensor of a forward pass survives as
 an attribute. Gradients inside a penalty come from torch.autograd.grad, so that no parameter's .grad is
-touched. Whatever it draws, it draws in `penalty`, never in the clean pass.
+touched. Whatever it draws, it draws in `penalty`, never in the clean pass. An inserted module has no dropout.
 """
 
 import torch
 from torch import Tensor, nn
 
 from minbert.runtime import derive_seed
+from minbert.weights import is_inserted
+
+WEIGHTS, HIDDEN_STATES = "the pretrained weights", "the hidden states"  # what methods need to change, or freeze
 
 
 class Method(nn.Module):
@@ -18,6 +21,11 @@ class Method(nn.Module):
     inserts = False  # True: attach adds or freezes modules; Sum attaches these first
     neutral: dict | None = {}  # settings at which it equals plain fine-tuning; None where there are none
     lr: float | None = None  # the learning rate it wants by default, where it wants one
+
+    # What build refuses to join: a method that freezes what another needs to change, and two of one kind.
+    freezes: tuple[str, ...] = ()  # WEIGHTS: (most of) them stay as they are; HIDDEN_STATES: so do these
+    needs: tuple[str, ...] = ()  # the same words: what has to change in training for it to mean anything
+    kind: str | None = None  # what only one method can be at a time, in words
 
     def attach(self, model: nn.Module) -> None:
         """Once, before training, with the pretrained weights in place: insert, freeze, remember θ₀."""
@@ -75,3 +83,33 @@ class Sum(Method):
     def after_step(self, model: nn.Module, progress: float) -> None:
         for part in self.parts.values():
             part.after_step(model, progress)
+
+
+class Wrapper(nn.Module):
+    """A module around another, `base`, with the call signature of base. No saved name has the word in it.
+
+    Whichever is inserted first, of two around one module that of the lower rank is inside.
+    """
+
+    rank = 0
+
+    def around(self, module: nn.Module) -> nn.Module:
+        """What belongs in the place of `module` now."""
+        if getattr(module, "rank", -1) > self.rank:
+            module.base = self.around(module.base)
+            return module
+        self.base = module
+        return self
+
+
+def innermost(module: nn.Module) -> nn.Module:
+    """The plain module, under all that is around it."""
+    return innermost(module.base) if isinstance(module, Wrapper) else module
+
+
+def freeze(model: nn.Module, but: type | tuple = ()) -> None:
+    """Train no pretrained weights but those of modules of that type. Whatever is inserted trains, and the heads."""
+    for path, module in model.bert.named_modules():
+        for name, p in module.named_parameters(recurse=False):
+            if not (is_inserted(f"{path}.{name}") or isinstance(module, but)):
+                p.requires_grad_(False)
