@@ -32,11 +32,14 @@ class BertModel(nn.Module):
         """Published weights from a local folder or a model hub name, in float32 and in eval mode.
 
         `changes` replace fields of the folder's config.json, e.g. `hidden_dropout_prob=0.0`.
-        Raises InputError listing every missing, unexpected or wrongly shaped tensor.
+        Raises InputError naming the tensors that are missing, unexpected, of a wrong shape or type, or not finite.
         """
         folder = weights.resolve(name_or_folder)
-        model = cls(replace(BertConfig.from_json(folder / "config.json"), **changes))
-        weights.fill(model, weights.read_tensors(folder), folder)
+        config = replace(BertConfig.from_json(folder / "config.json"), **changes)
+        tensors = weights.read_tensors(folder)
+        weights.check(config, tensors, folder)  # before a model as large as config.json says takes memory
+        model = cls(config)
+        weights.fill(model, tensors, folder)
         return model.eval()
 
     def initialize(self, module: nn.Module) -> None:

@@ -38,17 +38,7 @@ class BertConfig:
     @classmethod
     def from_json(cls, path) -> "BertConfig":
         """Read a published config.json. Raises InputError naming the file and the field."""
-        path = Path(path)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{path} does not exist: a model folder needs its config.json") from None
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path} must hold one JSON object")
+        values = read_object(path)
         for name, only in FIXED.items():
             if values.get(name, only) != only:
                 raise InputError(f"{path}: {name} {values[name]!r} is not supported, only {only!r}")
@@ -82,6 +72,22 @@ REQUIRED = (
     "intermediate_size",
     "max_position_embeddings",
 )
+
+
+def read_object(path) -> dict:
+    """The one JSON object that a file of a model folder holds. Raises InputError naming the file."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: a model folder needs its {Path(path).name}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+        raise InputError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold one JSON object")
+    return values
+
 
 # What this implementation computes, and what a config.json must therefore say, if it says it at all.
 FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}

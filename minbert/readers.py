@@ -1,5 +1,4 @@
-"""Files of a task -> examples. All are tab-separated. In GLUE's a quote is a character like any other; in the
-course's, fields may be quoted, and a quote inside is doubled."""
+"""Files of a task -> examples. A file's suffix says how its records are written: see READERS at the end."""
 
 import csv
 from collections.abc import Iterator
@@ -33,15 +32,28 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
 
     Raises InputError naming file and line: no such file, not UTF-8, a missing column, an unknown label, no rows.
     """
-    path = Path(data) / task.folder / dict(task.files)[split]
-    lines = read_quoted_fields(path) if task.quoted else read_fields(path)
+    paths = task.paths(data, split)
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        missing = f"neither {paths[0]} nor {paths[1]} exists" if paths[1:] else f"{paths[0]} does not exist"
+        download = f"`python -m minbert.download {task.name} --to {data}` fetches them"
+        raise InputError(f"{missing}: --data names the folder that holds the tasks' files, and {download}")
+    return read_file(task, path, split)
+
+
+def read_file(task: Task, path: Path, split: str) -> Examples:
+    """The same for a file that is known to be there.
+
+    A test set has no labels: what CMU's files of CFIMDB have in their place, 0 on every line, is not read.
+    """
+    records = READERS[path.suffix](path)
     labelled = not split.startswith("test")
-    header = list(task.header) if task.header and labelled else next(lines, (1, []))[1]
+    header = list(task.header) if task.header and labelled else next(records)[1]
     text = [column(header, name, path) for name in task.text]
     label = column(header, task.label, path) if labelled else None
     number = next((header.index(name) for name in ("index", "id") if name in header), None)
     rows, left_out = [], []
-    for line, fields in lines:
+    for line, fields in records:
         if fields in ([], [""]):  # an empty line between records
             continue
         if is_incomplete(task, fields, header, text, label):
@@ -51,7 +63,7 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
             raise InputError(f"{path}:{line} has {len(fields)} columns instead of {len(header)}")
         rows.append(
             Example(
-                id=fields[number] if number is not None else str(len(rows)),
+                id=fields[number] if number is not None else str(len(rows) + len(left_out)),
                 text=fields[text[0]],
                 pair=fields[text[1]] if len(text) == 2 else None,
                 label=None if label is None else parse_label(task, fields[label], path, line),
@@ -79,13 +91,16 @@ def subset(examples: Examples, size: int | None) -> Examples:
 
 
 def read_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the fields of each line."""
+    """Yield the number and the fields of each line. A quote is a character like any other."""
     for number, line in read_lines(path):
         yield number, line.split("\t")
 
 
 def read_quoted_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of its last line and the fields of each record, which may run over several lines."""
+    """Yield the number of its last line and the fields of each record, which may run over several lines.
+
+    Fields may stand in quotes, and a quote inside is doubled.
+    """
     reader = csv.reader((line + "\n" for _, line in read_lines(path)), delimiter="\t")
     try:
         for fields in reader:
@@ -94,19 +109,32 @@ def read_quoted_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}:{reader.line_num}: {error}") from None
 
 
+def read_labelled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield a header, which these files lack, then the number, the label and the text of each line."""
+    yield 0, ["sentiment", "sentence"]
+    for number, line in read_lines(path):
+        label, bar, text = line.partition(" ||| ")
+        if line and not bar:
+            raise InputError(f"{path}:{number} has no ' ||| ' between label and text")
+        yield number, [label.strip(), text] if bar else []
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number and the text of each line. Only a line feed ends a line: texts hold other separators."""
+    """Yield the number and the text of each line. Only a line feed ends a line: texts hold other separators.
+
+    Raises InputError for a file that is empty, not UTF-8, or cannot be read.
+    """
     number = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: --data names the folder that holds the tasks' files") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}:{number} is not UTF-8") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if number == 0:
+        raise InputError(f"{path} is empty")
 
 
 def column(header: list[str], name: str, path: Path) -> int:
@@ -121,9 +149,16 @@ def parse_label(task: Task, text: str, path: Path, line: int) -> float | int:
             raise InputError(f"{path}:{line}: label {text!r} is none of {', '.join(task.labels)}")
         return task.labels.index(text)
     try:
-        value = float(text)
+        value = float(text if "_" not in text else "")  # 1_0 is a number in Python's source only
     except ValueError:
         value = float("nan")
-    if not abs(value) < float("inf"):
+    if not abs(value) <= torch.finfo(torch.float32).max:  # what labels are kept in
         raise InputError(f"{path}:{line}: score {text!r} is not a number")
     return value
+
+
+READERS = {
+    ".tsv": read_fields,  # GLUE
+    ".csv": read_quoted_fields,  # Stanford CS224N: tabs, in spite of the name
+    ".txt": read_labelled_lines,  # CMU ANLP: label ||| text
+}

@@ -151,7 +151,7 @@ class Run:
     def save_predictions(self, dataset, split: str, logits, frozen: bool) -> None:
         """Write predictions/ of one split in the official form of its task."""
         if self.active:
-            predictions.write(self.folder / "predictions", dataset, split, logits, frozen)
+            predictions.write(self.folder, dataset, split, logits, frozen)
 
     def finish(self, task, scores: dict, totals: dict) -> None:
         """Write metrics.json, which makes the run complete, and print the line that everybody reads."""

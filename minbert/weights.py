@@ -5,11 +5,13 @@ import logging
 import os
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minbert.errors import InputError
+from minbert import shapes
+from minbert.config import BertConfig, read_object
+from minbert.errors import InputError, first_line
+from minbert.shapes import INSERTED
 
 logger = logging.getLogger("minbert")
 
@@ -29,8 +31,6 @@ NAMES = {
     "layers.{}.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
     "pooler": "pooler.dense",
 }
-INSERTED = "inserted."  # begins the published name of what a method has put into the encoder
-IGNORED = ("embeddings.position_ids", "cls.", "classifier.", INSERTED)  # in a file, but no part of the encoder
 
 CONVERT = (
     "Where there are only pickled weights, convert them once, where you trust them: "
@@ -83,20 +83,26 @@ def resolve(name_or_folder) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=FILES))
     except Exception as error:  # the library raises its own, the HTTP client's and the system's
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{name} is no local folder, and the model hub did not give it: {reason}") from None
+        raise InputError(f"{name} is no local folder, and the model hub did not give it: {first_line(error)}") from None
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of model.safetensors, or of the shards its index names, under the published names."""
+    """Every tensor of model.safetensors, or of the shards its index names, under today's published names.
+
+    The files are mapped, not read: a tensor that nobody uses costs nothing.
+    """
     tensors = {}
     for path in weight_files(folder):
         try:
-            tensors.update(load_file(path))
+            read = load_file(path)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist, though {INDEX} names it") from None
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} cannot be read as safetensors: {error}") from None
+        except Exception as error:  # the library raises its own, torch's and the system's
+            raise InputError(f"{path} cannot be read as safetensors: {first_line(error)}") from None
+        for name, tensor in read.items():
+            if canonical(name) in tensors:
+                raise InputError(f"{path}: {name} is there twice, if under two names")
+            tensors[canonical(name)] = tensor
     return tensors
 
 
@@ -104,41 +110,43 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
     if (folder / INDEX).exists():
-        try:
-            shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-            if all(shard == Path(shard).name for shard in shards):
-                return [folder / shard for shard in shards]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # said below
-        raise InputError(f"{folder / INDEX} is not an index of safetensors files in its own folder")
+        return shards(folder / INDEX)
     if (folder / "pytorch_model.bin").exists():
         raise InputError(f"{folder} has only pytorch_model.bin, a pickle, which can run any code when read. {CONVERT}")
     raise InputError(f"{folder} has no {WEIGHTS}. {CONVERT}")
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Copy published tensors into a BertModel, in float32. An absent pooler stays as initialised.
+def shards(index: Path) -> list[Path]:
+    files = read_object(index).get("weight_map")
+    names = list(files.values()) if isinstance(files, dict) else [files]
+    for name in names:
+        if not isinstance(name, str) or name != Path(name).name or not name.endswith(".safetensors"):
+            raise InputError(f"{index} is not an index of safetensors files in its own folder: it names {name!r}")
+    return [index.with_name(name) for name in sorted(set(names))]
 
-    Raises InputError listing all that is missing, unexpected or of the wrong shape.
+
+def check(config: BertConfig, tensors: dict[str, Tensor], source: Path) -> None:
+    """Raise InputError that lists what is missing, unexpected or of the wrong shape or type."""
+    if problems := shapes.problems(config, tensors):
+        raise InputError(f"{source}: the weights do not fit: {problems}")
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Copy checked tensors into a BertModel, in float32. An absent pooler stays as initialised.
+
+    Raises InputError naming a tensor that holds NaN or infinity.
     """
-    found = {canonical(name): tensor for name, tensor in tensors.items()}
-    wanted = {published_name(name): (name, tensor) for name, tensor in model.state_dict().items()}
-    inserted = sum(name.startswith(INSERTED) for name in found)
-    if inserted:
+    if inserted := sum(name.startswith(INSERTED) for name in tensors):
         logger.warning("%s holds a BERT and modules inserted into it: their %d tensors are left out", source, inserted)
-    if not any(name.startswith("pooler.") for name in found):
+    if not shapes.has_pooler(tensors):
         logger.warning("%s has no pooler: it starts from fresh weights", source)
-        wanted = {name: pair for name, pair in wanted.items() if not name.startswith("pooler.")}
-    problems = [f"missing {name} {list(own.shape)}" for name, (_, own) in wanted.items() if name not in found]
-    problems += [f"unexpected {n}" for n in found if n not in wanted and not n.startswith(IGNORED)]
-    problems += [
-        f"{name} is {list(found[name].shape)}, config.json says {list(own.shape)}"
-        for name, (_, own) in wanted.items()
-        if name in found and found[name].shape != own.shape
-    ]
-    if problems:
-        raise InputError(f"{source}: the weights do not fit: " + "; ".join(problems))
-    model.load_state_dict({ours: found[name].float() for name, (ours, _) in wanted.items()}, strict=False)
+    for ours, own in model.state_dict().items():
+        name = published_name(ours)
+        if name in tensors:
+            own.copy_(tensors[name])
+            # A sum is quick, and finite only if all numbers are; that of huge ones may be infinite all the same.
+            if not own.sum().isfinite() and not own.isfinite().all():
+                raise InputError(f"{source}: {name} holds NaN or infinity")
 
 
 def canonical(name: str) -> str:
@@ -186,8 +194,8 @@ def load_trained(model: nn.Module, path: Path) -> None:
     """
     try:
         found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}") from None
+    except Exception as error:  # the library raises its own, torch's and the system's
+        raise InputError(f"{path} cannot be read as safetensors: {first_line(error)}") from None
     wanted = trained(model)
     problems = [f"missing {name} {list(p.shape)}" for name, p in wanted.items() if name not in found]
     problems += [f"unexpected {name}" for name in found if name not in wanted]

@@ -24,17 +24,22 @@ SIZES = {
 }  # fmt: skip
 
 
+def inputs(sizes: dict, tokens: int, lengths: list[int]) -> dict[str, torch.Tensor]:
+    """Random ids and segments, a row for each of `lengths`, padded to `tokens`."""
+    ids = torch.randint(1, sizes["vocab_size"], (len(lengths), tokens))
+    segments = torch.randint(0, sizes["type_vocab_size"], (len(lengths), tokens))
+    padded = (torch.arange(tokens) < torch.tensor(lengths)[:, None]).long()
+    return {"input_ids": ids, "token_type_ids": segments, "attention_mask": padded}
+
+
 def make(name: str, sizes: dict) -> None:
     config = transformers.BertConfig(**sizes, initializer_range=0.3, attn_implementation="eager")
     model = transformers.BertModel(config).eval()
     for parameter in model.parameters():  # biases and LayerNorms are not left at 0 and 1
         parameter.data += 0.2 * torch.randn_like(parameter)
-    rows, tokens = 4, sizes["max_position_embeddings"]
-    ids = torch.randint(1, sizes["vocab_size"], (rows, tokens))
-    segments = torch.randint(0, sizes["type_vocab_size"], (rows, tokens))
-    lengths = torch.tensor([tokens, 1, tokens // 2, tokens - 1])
-    padded = (torch.arange(tokens) < lengths[:, None]).long()
-    tensors = {"input_ids": ids, "token_type_ids": segments, "attention_mask": padded}
+    tokens = sizes["max_position_embeddings"]
+    tensors = inputs(sizes, tokens, [tokens, 1, tokens // 2, tokens - 1])
+    ids, segments, padded = tensors.values()
     for dtype in ("float32", "float64"):
         model.to(getattr(torch, dtype))
         for case, mask, types in (("plain", None, None), ("padded", padded, segments)):

@@ -1,4 +1,4 @@
-"""The nine GLUE tasks in their official layouts, what the files may hold, and how batches are cut."""
+"""The nine GLUE tasks and the courses' in their official layouts, what the files may hold, and how batches are cut."""
 
 import collections
 
@@ -81,6 +81,13 @@ def test_rows_without_a_label_are_counted_and_left_out(tmp_path):
     assert [example.id for example in read.rows] == ["0", "3"]
 
 
+def test_the_numbers_of_rows_are_those_of_the_file(tmp_path):
+    header, row, _ = OFFICIAL["mrpc"]
+    write_rows(tmp_path / "MRPC" / "train.tsv", [header, row, ["", *row[1:]], row])
+    read = read_examples(TASKS["mrpc"], tmp_path, "train")
+    assert read.left_out == [3] and [example.id for example in read.rows] == ["0", "2"]
+
+
 def test_short_rows_of_qqp_are_left_out(tmp_path):
     header, row, _ = OFFICIAL["qqp"]
     write_rows(tmp_path / "QQP" / "train.tsv", [header, row, row[:3], row])
@@ -96,7 +103,7 @@ def test_short_rows_of_qqp_are_left_out(tmp_path):
         (HEADER + "0\ta\tb\tperhaps\n", r"train.tsv:2: label 'perhaps' is none of entailment, not_entailment"),
         ("index\tsentence1\tlabel\n", r"train.tsv has no column 'sentence2'; its columns are index, sentence1, label"),
         (HEADER, "train.tsv has no rows"),
-        ("", "train.tsv has no column"),
+        ("", "train.tsv is empty$"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, text, message):
@@ -105,7 +112,8 @@ def test_errors_name_file_and_line(tmp_path, text, message):
 
 
 def test_more_errors(tmp_path):
-    with pytest.raises(InputError, match=r"dev.tsv does not exist: --data names the folder"):
+    wanted = r"RTE/dev.tsv does not exist: --data names the folder .* `python -m minbert.download rte --to .*` fetches"
+    with pytest.raises(InputError, match=wanted):
         read_examples(TASKS["rte"], tmp_path, "dev")
     with pytest.raises(InputError, match=r"train.tsv:3 is not UTF-8"):
         rte(tmp_path, HEADER + "0\ta\tb\tentailment\n1\té\tb\tentailment\n", encoding="latin-1")
@@ -196,3 +204,56 @@ def test_the_courses_other_tasks(tmp_path, name, column):
     write_rows(tmp_path / dict(task.files)["test"], [["0", *header[:-1]], ["1", "0.0", "bb", *("y",) * len(task.text)]])
     (example,) = read_examples(task, tmp_path, "test").rows
     assert (example.id, example.text, example.label) == ("bb", "y", None)
+
+
+def cmu(folder, text: str, name: str = "sst-train.txt"):
+    (folder / name).write_bytes(text.encode())
+    return read_examples(TASKS["sst5"], folder, "test" if "test" in name else "train")
+
+
+def test_cmus_lines(tmp_path):
+    """Only the first bar counts, a line is one record whatever it quotes, and a lost label is told of."""
+    read = cmu(tmp_path, '\ufeff3 ||| "a ||| b\tc\n\n0 ||| \n ||| no label\r\n 4 |||  D \u2028')
+    assert read.path == tmp_path / "sst-train.txt" and read.left_out == [4]
+    assert read.rows == [
+        Example("0", '"a ||| b\tc', None, 3, 1),
+        Example("1", "", None, 0, 3),
+        Example("3", " D \u2028", None, 4, 5),
+    ]
+
+
+def test_cmus_test_labels_are_not_read(tmp_path):
+    rows = cmu(tmp_path, "0 ||| one\n7 ||| two\n ||| three\n", "sst-test.txt").rows
+    assert [(row.id, row.text, row.label) for row in rows] == [
+        ("0", "one", None),
+        ("1", "two", None),
+        ("2", "three", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("1 ||| a\n2 |||b\n", r"sst-train.txt:2 has no ' \|\|\| ' between label and text$"),
+        ("1 ||| a\n\n5 ||| b\n", r"sst-train.txt:3: label '5' is none of 0, 1, 2, 3, 4$"),
+        ("", "sst-train.txt is empty$"),
+        ("\n", "sst-train.txt has no rows$"),
+    ],
+)
+def test_errors_in_cmus_files(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        cmu(tmp_path, text)
+
+
+def test_stanfords_files_come_first_and_an_error_names_both(tmp_path):
+    with pytest.raises(
+        InputError, match=r"neither \S*ids-sst-train.csv nor \S*sst-train.txt exists.*download sst5 --to"
+    ):
+        read_examples(TASKS["sst5"], tmp_path, "train")
+    (tmp_path / "sst-train.txt").write_bytes(b"1 ||| caf\xe9\n")
+    with pytest.raises(InputError, match=r"sst-train.txt:1 is not UTF-8"):
+        read_examples(TASKS["sst5"], tmp_path, "train")
+    write_rows(tmp_path / "ids-sst-train.csv", [["", "id", "sentence", "sentiment"], ["0", "aa", "x", "2"]])
+    assert read_examples(TASKS["sst5"], tmp_path, "train").rows == [Example("aa", "x", None, 2, 2)]
+    (tmp_path / "cfimdb-dev.txt").write_text("1 ||| good\n")
+    assert read_examples(TASKS["cfimdb"], tmp_path, "dev").rows == [Example("0", "good", None, 1, 1)]

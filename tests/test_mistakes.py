@@ -121,7 +121,7 @@ MISTAKES = {
     ),
     "a broken tokenizer.json": (
         lambda here: (here / "model" / "tokenizer.json").write_text('{"version": "1.0"'), [],
-        "the tokenizer in {here}/model cannot be read",
+        "{here}/model/tokenizer.json",
     ),
     "a NaN in the weights": (nan, [], "encoder.layer.1.output.dense.weight"),
     "--out exists": (lambda here: (here / "run").mkdir(), [], "--out {here}/run exists"),

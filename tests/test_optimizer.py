@@ -6,22 +6,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_model
+from slow_adam import slow_adam
 from torch import nn
 
 from minbert.optimizer import AdamW, bias_correction, parameter_groups
 from minbert.schedules import SCHEDULES
-
-
-def slow_adam(theta, grads, lr, beta1, beta2, eps, decay, correct):
-    """One number, in float64, straight from the equations."""
-    m = v = 0.0
-    for t, g in enumerate(grads, start=1):
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
-        c = math.sqrt(1 - beta2**t) / (1 - beta1**t) if correct else 1.0
-        theta -= lr * c * m / (math.sqrt(v) + eps)
-        theta -= lr * decay * theta
-    return theta
 
 
 @pytest.mark.parametrize("correct", [True, False])

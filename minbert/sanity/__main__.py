@@ -1,0 +1,42 @@
+"""python -m minbert.sanity: this package's BertModel and AdamW."""
+
+import argparse
+import sys
+
+from minbert import bert, optimizer, sanity, weights
+from minbert.errors import InputError
+from minbert.sanity.verdict import Divergence, describe_exception
+from minbert.settings import Parser
+
+
+def check_bert(name: str | None) -> Divergence | None:
+    """BertModel on the committed tiny weights, or on those of `name`. Raises InputError if `name` holds no model."""
+    folder = weights.resolve(name) if name else None
+    try:
+        model = bert.BertModel.from_pretrained(folder) if folder else sanity.tiny(bert.BertModel)
+    except Exception as error:
+        if folder and isinstance(error, InputError):
+            raise
+        print(verdict := f"BertModel cannot be built: {describe_exception(error)}")
+        return Divergence("building the model", None, verdict)
+    return sanity.check_model(model, None if folder else sanity.tiny_reference())
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser(
+        "python -m minbert.sanity", description=sanity.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="folder with config.json and model.safetensors, or a hub name")
+    try:
+        found = [check_bert(parser.parse_args(argv).model), sanity.check_optimizer(optimizer.AdamW)]
+    except InputError as error:
+        print(f"sanity: {error}", file=sys.stderr)
+        return 2
+    if any(found):
+        return 1
+    print("All steps are right.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
