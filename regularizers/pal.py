@@ -44,8 +44,10 @@ class Pal(Method):
 
     def __init__(self, *, size: int = 204, heads: int = 12, out_act: str | None = None, freeze: bool = False):  # D2
         super().__init__()
-        if size < 1 or heads < 1 or size % heads:
-            raise ValueError(f"size must be a multiple of heads, from 1 up, and {size} is none of {heads}")
+        if size < 1:
+            raise ValueError(f"size must be at least 1, not {size}")
+        if heads < 1 or size % heads:
+            raise ValueError(f"heads must divide size, and {heads} does not divide {size}")
         if out_act not in (None, "gelu"):
             raise ValueError(f"out_act must be none or gelu, not {out_act}")
         self.size, self.heads, self.out_act = size, heads, out_act
