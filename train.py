@@ -49,6 +49,11 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
 
     plain_size = count(model.parameters())
     method.attach(model)
+    sizes = {
+        "trainable_parameters": count(p for p in model.parameters() if p.requires_grad),
+        "parameters": count(model.parameters()),
+        "added_parameters": count(model.parameters()) - plain_size,
+    }
     objective = Objective(model, method).to(runtime.device)
     if settings.compile:
         compile_blocks(model)
@@ -68,15 +73,11 @@ def train(settings: Settings, method: Method, runtime: Runtime) -> None:
         for read in examples.values():
             run.note_left_out(read)
         run.say(f"{settings.option} on {task.name}: {len(train_set)} examples, {steps} steps, {runtime.describe()}")
+        run.say("trains {:,} of {:,} parameters; {:,} added".format(*sizes.values()))
         if settings.model == str(sample.MODEL):
             run.say(sample.NOTE)
         run.say(f"not the defaults: {settings.changes() or 'nothing'}")
         totals, history = fit(objective, plan, score, steps, settings, runtime, run, run.checkpoint)
-        sizes = {
-            "parameters": count(model.parameters()),
-            "trainable_parameters": count(p for p in model.parameters() if p.requires_grad),
-            "added_parameters": count(model.parameters()) - plain_size,
-        }
         run.save(model, tokenizer)
         frozen = not any(p.requires_grad for p in model.bert.parameters())
         for split in predicted:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minbert.errors import InputError
+from minbert.weights import plain_name
 
 logger = logging.getLogger("minbert")
 KEPT = 2  # should the last file turn out damaged, there is the one before
@@ -43,7 +44,7 @@ class Checkpoint:
         """
         if self.folder is not None and self.active:
             states = [optimizer.state_dict()["state"] for optimizer in optimizers]
-            tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
+            tensors = {f"objective.{plain_name(name)}": tensor for name, tensor in objective.state_dict().items()}
             tensors |= {f"optimizer.{n}.{i}.{k}": v for n, s in enumerate(states) for i, k, v in entries(s, Tensor)}
             numbers = [[n, i, k, v] for n, s in enumerate(states) for i, k, v in entries(s, int)]
             self.write(step, tensors, json.dumps(progress | {"step": step, "numbers": numbers}))
@@ -62,8 +63,6 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise InputError(f"the checkpoint of step {step} cannot be written to {self.folder}: {why}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
         for path in before[: 1 - KEPT]:
             path.unlink()
 
@@ -95,9 +94,11 @@ class Checkpoint:
     @staticmethod
     def restore(tensors: dict[str, Tensor], numbers: list, objective: nn.Module, optimizers: list) -> None:
         states, own = [{} for _ in optimizers], {}
+        ours = {plain_name(name): name for name in objective.state_dict()}
         for name, tensor in tensors.items():
             if name.startswith("objective."):
-                own[name.removeprefix("objective.")] = tensor
+                name = name.removeprefix("objective.")
+                own[ours.get(name, name)] = tensor
             else:
                 _, number, index, key = name.split(".", 3)
                 states[int(number)].setdefault(int(index), {})[key] = tensor

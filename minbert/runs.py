@@ -19,7 +19,7 @@ import minbert
 from minbert import predictions
 from minbert.checkpoint import Checkpoint
 from minbert.errors import InputError, TrainingError
-from minbert.weights import save_model, write_text
+from minbert.weights import save_model, save_trained, write_text
 
 # What metrics.json cannot tell of a run whose loss was not finite.
 UNKNOWN = "score metrics majority epochs steps train_loss seconds examples_per_second tokens_per_second history"
@@ -131,7 +131,7 @@ class Run:
             write_json(self.folder / name, values)
 
     def save(self, model, tokenizer) -> None:
-        """Write model/, whole or not at all."""
+        """Write model/, whole or not at all, and trained.safetensors where that is less."""
         if not self.active or self.settings.save == "none":
             return
         temporary, final = self.folder / ".model", self.folder / "model"
@@ -141,6 +141,8 @@ class Run:
             tokenizer.save(temporary)
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
+            if not all(p.requires_grad for p in model.parameters()):
+                save_trained(model, self.folder / "trained.safetensors")
         except (OSError, SafetensorError) as error:
             raise InputError(f"{final} cannot be written: {getattr(error, 'strerror', None) or error}") from None
         finally:

@@ -25,7 +25,8 @@ SIZES = {
     LAYERS + "output.LayerNorm": (D,),
     "pooler.dense": (D, D),
 }
-IGNORED = ("embeddings.position_ids", "cls.", "classifier.")  # in a published file, but no part of the encoder
+INSERTED = "inserted."  # begins the name of what a fine-tuning method has put into the encoder
+IGNORED = ("embeddings.position_ids", "cls.", "classifier.", INSERTED)  # in a file, but no part of the encoder
 FLOATS = ("float16", "bfloat16", "float32", "float64")  # of others, as of int8, the scale is unknown
 SHOWN = 10  # problems, before the rest is only counted
 

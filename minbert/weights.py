@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from minbert import shapes
 from minbert.config import BertConfig, read_object
 from minbert.errors import InputError, first_line
+from minbert.shapes import INSERTED
 
 logger = logging.getLogger("minbert")
 
@@ -39,14 +40,30 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FILES = ("config.json", WEIGHTS, INDEX, "model-*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
+def plain_name(name: str) -> str:
+    """layers.3.attention.base.query.weight -> layers.3.attention.query.weight
+
+    What wraps a module (an adapter around attention) holds it as `base`, and no file tells of that.
+    """
+    return ".".join(part for part in name.split(".") if part != "base")
+
+
 def published_name(ours: str) -> str:
-    """layers.3.attention.query.weight -> encoder.layer.3.attention.self.query.weight"""
-    module, kind = ours.rsplit(".", 1)
-    parts = module.split(".")
+    """layers.3.attention.query.weight -> encoder.layer.3.attention.self.query.weight
+    layers.3.attention.adapters.rte.up.bias -> inserted.layers.3.attention.adapters.rte.up.bias
+    """
+    plain = plain_name(ours)
+    module, kind = plain.rsplit(".", 1)
+    parts, number = module.split("."), ""
     if parts[0] == "layers":
         number, parts[1] = parts[1], "{}"
-        return NAMES[".".join(parts)].format(number) + "." + kind
-    return NAMES[module] + "." + kind
+    published = NAMES.get(".".join(parts))
+    return INSERTED + plain if published is None else published.format(number) + "." + kind
+
+
+def is_inserted(name: str) -> bool:
+    """Whether a parameter of a BertModel is no part of BERT."""
+    return published_name(name).startswith(INSERTED)
 
 
 def resolve(name_or_folder) -> Path:
@@ -119,6 +136,8 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
 
     Raises InputError naming a tensor that holds NaN or infinity.
     """
+    if inserted := sum(name.startswith(INSERTED) for name in tensors):
+        logger.warning("%s holds a BERT and modules inserted into it: their %d tensors are left out", source, inserted)
     if not shapes.has_pooler(tensors):
         logger.warning("%s has no pooler: it starts from fresh weights", source)
     for ours, own in model.state_dict().items():
@@ -144,7 +163,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
     heads = {}
     for task, head in model.heads.items():
         prefix = "classifier" if len(model.heads) == 1 else f"classifier.{task}"
-        heads |= {f"{prefix}.{name}": tensor for name, tensor in head.state_dict().items()}
+        # What it computes with: of R4F's head that is not what is trained.
+        heads |= {f"{prefix}.weight": head.weight, f"{prefix}.bias": head.bias}
     config = {"architectures": ["BertForSequenceClassification"]}
     if len(model.tasks) == 1:
         config |= label_fields(model.tasks[0])
@@ -155,10 +175,44 @@ def save_bert(bert: nn.Module, folder: Path, more: dict[str, Tensor], config: di
     """Write a BertModel with `more` tensors under their published names, and `config` beside its own fields."""
     folder.mkdir(parents=True, exist_ok=True)
     own = {name: tensor for name, tensor in bert.state_dict().items() if pooler or not name.startswith("pooler.")}
-    tensors = {f"bert.{published_name(name)}": tensor for name, tensor in own.items()} | more
+    names = {name: published_name(name) for name in own}
+    tensors = {n if n.startswith(INSERTED) else f"bert.{n}": own[name] for name, n in names.items()} | more
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_file(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     write_text(folder / "config.json", json.dumps(bert.config.to_dict() | config, indent=2) + "\n")
+
+
+def save_trained(model: nn.Module, path: Path) -> None:
+    """Write the parameters that train, and no others, under our plain names."""
+    tensors = {name: p.detach().cpu().contiguous() for name, p in trained(model).items()}
+    write_file(path, lambda temporary: save_file(tensors, temporary, metadata={"format": "pt"}))
+
+
+def load_trained(model: nn.Module, path: Path) -> None:
+    """Put back what save_trained wrote, into a model to which the same methods were attached.
+
+    Raises InputError listing all that is missing, unexpected or of the wrong shape.
+    """
+    try:
+        found = load_file(path)
+    except Exception as error:  # the library raises its own, torch's and the system's
+        raise InputError(f"{path} cannot be read as safetensors: {first_line(error)}") from None
+    wanted = trained(model)
+    problems = [f"missing {name} {list(p.shape)}" for name, p in wanted.items() if name not in found]
+    problems += [f"unexpected {name}" for name in found if name not in wanted]
+    problems += [
+        f"{name} is {list(found[name].shape)}, the model's is {list(p.shape)}"
+        for name, p in wanted.items()
+        if name in found and found[name].shape != p.shape
+    ]
+    if problems:
+        raise InputError(f"{path} does not fit what this model trains: " + "; ".join(problems))
+    for name, p in wanted.items():
+        p.data.copy_(found[name])
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def label_fields(task) -> dict:

@@ -3,15 +3,19 @@
 import inspect
 import textwrap
 from collections.abc import Iterable
+from itertools import permutations
 from typing import get_args, get_origin, get_type_hints
 
 from minbert.errors import InputError
+from regularizers.adapter import Adapter
 from regularizers.base import Method, Sum
 from regularizers.frozen import Frozen
 from regularizers.l2sp import L2sp
+from regularizers.lhuc import Lhuc
 from regularizers.lnsr import Lnsr
 from regularizers.mixout import Mixout
 from regularizers.noise import Noise
+from regularizers.pal import LowRank, Pal
 from regularizers.r3f import R3f, R4f
 from regularizers.smart import Smart
 
@@ -25,6 +29,10 @@ OPTIONS = {
     "noise": Noise,
     "l2sp": L2sp,
     "mixout": Mixout,
+    "adapter": Adapter,
+    "lhuc": Lhuc,
+    "pal": Pal,
+    "low-rank": LowRank,
 }
 
 
@@ -44,7 +52,18 @@ def build(option: str, settings: Iterable[str] = ()) -> Sum:
         if key in chosen[name]:
             raise InputError(f"--set {text}: {name}.{key} is set twice")
         chosen[name][key] = convert(name, key, value)
-    return Sum({name: construct(name, values) for name, values in chosen.items()})
+    parts = {name: construct(name, values) for name, values in chosen.items()}
+    refuse_senseless(option, parts)
+    return Sum(parts)
+
+
+def refuse_senseless(option: str, parts: dict[str, Method]) -> None:
+    for (one, a), (other, b) in permutations(parts.items(), 2):
+        for what in b.needs:
+            if what in a.freezes:
+                raise InputError(f"--option {option}: {other} needs {what} to change, and {one} freezes them")
+        if a.kind and a.kind == b.kind:
+            raise InputError(f"--option {option}: {one} and {other} are both {a.kind}; take one of them")
 
 
 def construct(name: str, values: dict) -> Method:

@@ -1,8 +1,9 @@
-"""Method: what a paper may add to fine-tuning.  Sum: several of them at once.
+"""Method: what a paper may add to fine-tuning.  Sum: several of them at once.  Wrapper: a module put into BERT.
 
 Rules for a method: it never stores the model, which is passed to it. No tensor of a forward pass survives as
 an attribute. Gradients inside a penalty come from torch.autograd.grad, so that no parameter's .grad is
-touched. Whatever it draws, it draws in `penalty`, never in the clean pass.
+touched. Whatever it draws, it draws in `penalty`, not in the clean pass (but for Mixout and noise, which are
+about that pass). An inserted module has no dropout.
 """
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from minbert.errors import InputError
 from minbert.runtime import derive_seed
+from minbert.weights import is_inserted
+
+WEIGHTS, HIDDEN_STATES = "the pretrained weights", "the hidden states"  # what methods need to change, or freeze
 
 
 class Method(nn.Module):
@@ -19,6 +23,11 @@ class Method(nn.Module):
     inserts = False  # True: attach adds or freezes modules; Sum attaches these first
     neutral: dict | None = {}  # settings at which it equals plain fine-tuning; None where there are none
     lr: float | None = None  # the learning rate it wants by default, where it wants one
+
+    # What build refuses to join: a method that freezes what another needs to change, and two of one kind.
+    freezes: tuple[str, ...] = ()  # WEIGHTS: (most of) them stay as they are; HIDDEN_STATES: so do these
+    needs: tuple[str, ...] = ()  # the same words: what has to change in training for it to mean anything
+    kind: str | None = None  # what only one method can be at a time, in words
 
     def attach(self, model: nn.Module) -> None:
         """Once, before training, with the pretrained weights in place: insert, freeze, remember θ₀."""
@@ -86,3 +95,48 @@ def check_not_negative(method: Method, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(method, name) < float("inf"):
             raise ValueError(f"{name} must be a number from 0 up, not {getattr(method, name)}")
+
+
+def check_layer(layer: int, model: nn.Module) -> None:
+    """Raise ValueError for a layer, counted from 1, that the model does not have."""
+    if not 1 <= layer <= len(model.bert.layers):
+        raise ValueError(f"layer must lie from 1 to the model's {len(model.bert.layers)}, not {layer}")
+
+
+class Wrapper(nn.Module):
+    """A module around another, `base`, with the call signature of base. No saved name has the word in it.
+
+    Whichever is inserted first, of two around one module that of the lower rank is inside.
+    """
+
+    rank = 0
+
+    def around(self, module: nn.Module) -> nn.Module:
+        """What belongs in the place of `module` now."""
+        if getattr(module, "rank", -1) > self.rank:
+            module.base = self.around(module.base)
+            return module
+        self.base = module
+        return self
+
+
+def innermost(module: nn.Module) -> nn.Module:
+    """The plain module, under all that is around it."""
+    return innermost(module.base) if isinstance(module, Wrapper) else module
+
+
+def freeze(model: nn.Module, but: type | tuple = ()) -> None:
+    """Train no pretrained weights but those of modules of that type. Whatever is inserted trains, and the heads."""
+    for module, _, p in pretrained(model):
+        if not isinstance(module, but):
+            p.requires_grad_(False)
+
+
+def pretrained(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """BERT's own parameters, each with the module it belongs to and its name there; without what is inserted."""
+    return [
+        (module, name, p)
+        for path, module in model.bert.named_modules()
+        for name, p in module.named_parameters(recurse=False)
+        if not is_inserted(f"{path}.{name}")
+    ]

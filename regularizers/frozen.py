@@ -16,13 +16,14 @@ Differences:
       layer on the pooler's output.
 """
 
-from regularizers.base import Method
+from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, freeze
 
 
 class Frozen(Method):
     inserts = True
     neutral = None
     lr = 1e-3
+    freezes = (WEIGHTS, HIDDEN_STATES)
 
     def attach(self, model) -> None:
-        model.bert.requires_grad_(False)  # D1
+        freeze(model)  # D1

@@ -22,11 +22,12 @@ Differences:
 
 from torch import Tensor, nn
 
-from regularizers.base import Method, check_not_negative
+from regularizers.base import WEIGHTS, Method, check_not_negative, pretrained
 
 
 class L2sp(Method):
     neutral = {"weight": 0.0}
+    needs = (WEIGHTS,)
 
     def __init__(self, *, weight: float = 1.0, alpha: float = 0.1, beta: float = 0.01, include: str = "weights"):
         super().__init__()
@@ -39,23 +40,27 @@ class L2sp(Method):
     def attach(self, model) -> None:
         if self.weight:
             # Parameters that never train: so they go to the device with the rest, and stay out of DDP's broadcasts.
-            starts = [p.detach().clone() for p in self.covered(model.bert)]
-            self.starts.extend(nn.Parameter(start, requires_grad=False) for start in starts)
+            old, _ = self.covered(model)
+            self.starts.extend(nn.Parameter(w.detach().clone(), requires_grad=False) for w in old)
 
-    def covered(self, module: nn.Module) -> list[Tensor]:
-        """The parameters of the module that the penalty is about."""
-        if self.include == "all":
-            return list(module.parameters())
-        parts = [part for part in module.modules() if not isinstance(part, nn.LayerNorm)]
-        return [p for part in parts for name, p in part.named_parameters(recurse=False) if name != "bias"]  # D1
+    def covered(self, model) -> tuple[list[Tensor], list[Tensor]]:
+        """What the penalty is about: pretrained parameters, and new ones (of heads, and of inserted modules)."""
+        ours = {id(p) for _, _, p in pretrained(model)}
+        chosen = [
+            p
+            for module in model.modules()
+            for name, p in module.named_parameters(recurse=False)
+            if self.include == "all" or not (name == "bias" or isinstance(module, nn.LayerNorm))  # D1
+        ]
+        return [p for p in chosen if id(p) in ours], [p for p in chosen if id(p) not in ours]
 
     def undecayed(self, model) -> tuple[Tensor, ...]:
-        return (*self.covered(model.bert), *self.covered(model.heads)) if self.weight else ()  # D2
+        return sum(map(tuple, self.covered(model)), ()) if self.weight else ()  # D2
 
     def penalty(self, model, batch, clean) -> dict[str, Tensor]:
         if not self.weight:
             return {}
-        pairs = zip(self.covered(model.bert), self.starts, strict=True)
-        drift = sum((w - start).square().sum() for w, start in pairs)
-        size = sum(w.square().sum() for w in self.covered(model.heads))
+        old, new = self.covered(model)
+        drift = sum((w - start).square().sum() for w, start in zip(old, self.starts, strict=True))
+        size = sum(w.square().sum() for w in new)
         return {"distance": self.weight * (self.alpha / 2 * drift + self.beta / 2 * size)}  # (m1)

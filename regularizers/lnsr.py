@@ -29,13 +29,14 @@ Differences:
 import torch
 from torch import Tensor
 
-from regularizers.base import Method, check_not_negative
+from regularizers.base import HIDDEN_STATES, Method, check_layer, check_not_negative
 from regularizers.perturbation import check_dropout, masks, reference
 
 
 class Lnsr(Method):
     fp32 = True
     neutral = {"weight": 0.0}
+    needs = (HIDDEN_STATES,)
 
     def __init__(
         self,
@@ -87,8 +88,3 @@ class Lnsr(Method):
         if self.reduction == "token":
             squares = squares / real.sum(-1, keepdim=True)  # D1
         return squares.sum(-1).mean()
-
-
-def check_layer(layer: int, model) -> None:
-    if not 1 <= layer <= len(model.bert.layers):
-        raise ValueError(f"layer must lie from 1 to the model's {len(model.bert.layers)}, not {layer}")

@@ -28,12 +28,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regularizers.base import Method
+from regularizers.base import WEIGHTS, Method, pretrained
 
 
 class Mixout(Method):
     inserts = True
     neutral = {"p": 0.0}
+    needs = (WEIGHTS,)
 
     def __init__(self, *, p: float = 0.9, mask: str = "neuron"):
         super().__init__()
@@ -46,11 +47,12 @@ class Mixout(Method):
     def attach(self, model) -> None:
         if not self.p:
             return
+        ours = {id(module) for module, _, _ in pretrained(model)}
         for module in list(model.bert.modules()):
             for name, child in module.named_children():
-                if isinstance(child, nn.Linear):
+                if isinstance(child, nn.Linear) and id(child) in ours:
                     setattr(module, name, MixLinear(child, self.p, self.mask))  # D3
-                elif hasattr(child, "p"):
+                elif hasattr(child, "p"):  # dropout
                     child.p = 0.0
 
     def undecayed(self, model) -> tuple[Tensor, ...]:

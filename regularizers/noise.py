@@ -19,9 +19,9 @@ Differences:
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from regularizers.base import Method, check_not_negative
+from regularizers.base import Method, Wrapper, check_layer, check_not_negative
 
 
 class Noise(Method):
@@ -35,19 +35,20 @@ class Noise(Method):
         check_not_negative(self, "sigma")
 
     def attach(self, model) -> None:
-        layers = model.bert.layers
-        if not 1 <= self.layer <= len(layers):
-            raise ValueError(f"layer must lie from 1 to the model's {len(layers)}, not {self.layer}")
+        check_layer(self.layer, model)
         if self.sigma:
-            layers[self.layer - 1] = NoisyInput(layers[self.layer - 1], self.sigma)
+            layers, number = model.bert.layers, self.layer - 1
+            layers[number] = NoisyInput(self.sigma).around(layers[number])
 
 
-class NoisyInput(nn.Module):
+class NoisyInput(Wrapper):
     """A layer whose input is noisy in training."""
 
-    def __init__(self, base: nn.Module, sigma: float):
+    rank = 9  # outside of all else that is around the layer
+
+    def __init__(self, sigma: float):
         super().__init__()
-        self.base, self.sigma = base, sigma
+        self.sigma = sigma
 
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]; mask [B,1,1,T]"""

@@ -38,6 +38,7 @@ from regularizers.perturbation import check_dropout, masks, reference, second_pa
 class R3f(Method):
     fp32 = True
     neutral = {"weight": 0.0}
+    kind = "R3F"
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from minbert.readers import Example, Examples
 from minbert.runtime import Runtime
 from minbert.tasks import TASKS
 from minbert.tokenizer import Tokenizer, word_piece
+from regularizers import build
 
 CPU = Runtime(torch.device("cpu"))
 torch.set_num_threads(1)  # the tensors here are too small to share out
@@ -144,3 +145,15 @@ def vocabulary_backend():
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
         return word_piece(Path(folder))
+
+
+def attached(option: str, settings=(), *tasks, **config) -> SentenceModel:
+    """A model with the modules of these methods in it."""
+    model = make_model(*tasks, **config)
+    build(option, settings).attach(model)
+    return model
+
+
+def inserted(model) -> dict[str, torch.Tensor]:
+    """The parameters that plain BERT does not have, by name."""
+    return {name: p for name, p in model.bert.named_parameters() if weights.is_inserted(name)}

@@ -7,6 +7,7 @@ from conftest import make_dataset, make_model
 from minbert.dropout import Dropout
 from minbert.errors import InputError
 from minbert.optimizer import parameter_groups
+from minbert.weights import is_inserted
 from regularizers import build
 from regularizers.l2sp import L2sp
 from regularizers.mixout import MixLinear, Mixout
@@ -47,6 +48,21 @@ def test_l2sp_gradient_is_alpha_times_the_distance_and_beta_times_the_head(inclu
             assert torch.allclose(gradient, 2.0 * 0.07 * p, atol=1e-14)
         else:
             assert torch.allclose(gradient, 2.0 * 0.3 * (p - start[name]), atol=1e-14)
+
+
+def test_l2sp_and_mixout_leave_inserted_modules_alone():
+    """They have no pretrained value: L2-SP pulls them to zero like the head, Mixout does not mix them."""
+    model, method = make_model(), build("pal+l2sp+mixout", ["pal.size=6", "pal.heads=2", "l2sp.alpha=0"])
+    method.attach(model)
+    penalty = method.penalty(model, None, None)["l2sp.distance"]
+    gradients = torch.autograd.grad(penalty, list(model.parameters()), allow_unused=True)
+    for (name, p), gradient in zip(model.named_parameters(), gradients):
+        if is_weight(name) and ("heads" in name or is_inserted(name.removeprefix("bert."))):
+            assert torch.allclose(gradient, 0.01 * p)
+        else:
+            assert gradient is None or not gradient.any()
+    mixed = {name for name, module in model.bert.named_modules() if isinstance(module, MixLinear)}
+    assert len(mixed) == 19 and not any(is_inserted(f"{name}.weight") for name in mixed)
 
 
 def test_l2sp_is_zero_at_the_start_with_a_zero_head():

@@ -14,10 +14,11 @@ from minbert.optimizer import AdamW, parameter_groups
 from minbert.runtime import derive_seed
 from minbert.settings import Settings
 from minbert.training import Objective, backward
+from minbert.weights import is_inserted, plain_name
 from regularizers import OPTIONS, build, describe
 from regularizers.base import Method, Sum
 
-COMBINATIONS = ["frozen+smart", "smart+frozen"]
+COMBINATIONS = ["frozen+smart", "smart+frozen", "adapter+lhuc", "smart+pal+lhuc", "lnsr+l2sp", "mixout+r4f+noise"]
 SETTINGS = Settings(lr=1e-2, weight_decay=0.1, clip=1.0)
 
 
@@ -66,6 +67,12 @@ def plain_run(steps: int = 6):
 @pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if option.neutral is not None])
 def test_a_neutral_method_equals_plain_fine_tuning_bit_for_bit(option):
     settings = [f"{option}.{key}={value}" for key, value in OPTIONS[option].neutral.items()]
+    assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
+
+
+@pytest.mark.parametrize("option", ["smart+l2sp+lnsr", "mixout+r3f", "noise+smart"])
+def test_neutral_methods_together_do_too(option):
+    settings = [f"{name}.{key}={value}" for name in option.split("+") for key, value in OPTIONS[name].neutral.items()]
     assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
 
 
@@ -125,9 +132,14 @@ def test_more_padding_changes_nothing(option, kind, monkeypatch):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_evaluation_knows_nothing_of_the_method(option):
+    """The logits are those of the weights alone, in a plain model; inserted modules, which are weights too, stay."""
     trainer = Trainer(option).steps(2)
     plain = make_model(KINDS["two classes"])
-    plain.load_state_dict({n: t for n, t in trainer.model.state_dict().items() if n in plain.state_dict()})
+    weights = {plain_name(name): tensor for name, tensor in trainer.model.state_dict().items()}
+    weights |= {f"heads.{task}.weight": head.weight for task, head in trainer.model.heads.items()}
+    if any(is_inserted(name.removeprefix("bert.")) for name in weights if name.startswith("bert.")):
+        build(option).attach(plain)
+    plain.load_state_dict({name: weights[plain_name(name)] for name in plain.state_dict()})
     trainer.objective.eval()
     batch = trainer.dataset.collate([1, 2, 3])
     assert torch.equal(trainer.model(batch).logits, plain.eval()(batch).logits)
@@ -168,8 +180,21 @@ def test_a_part_draws_the_same_alone_and_in_company():
     "option, settings, message",
     [
         ("smrat", [], "'smrat' is none of finetune, "),
+        ("l2sp+frozen", [], "l2sp needs the pretrained weights to change, and frozen freezes them"),
+        ("adapter+mixout", [], "mixout needs the pretrained weights to change, and adapter freezes them"),
+        ("frozen+lnsr", [], "lnsr needs the hidden states to change, and frozen freezes them"),
+        ("r3f+r4f", [], "r3f and r4f are both R3F; take one of them"),
         ("smart+smart", [], "each method once"),
         ("finetune+smart", [], "finetune alone"),
+        ("frozen+lhuc", [], "lhuc needs the hidden states to change, and frozen freezes them"),
+        ("pal+frozen", [], "pal needs the hidden states to change, and frozen freezes them"),
+        ("pal+low-rank", [], "pal and low-rank are both a branch beside each layer; take one of them"),
+        ("pal", ["pal.heads=5"], "heads must divide size, and 5 does not divide 204"),
+        ("pal", ["pal.out_act=relu"], "out_act must be none or gelu"),
+        ("low-rank", ["low-rank.size=0"], "size must be at least 1, not 0"),
+        ("adapter", ["adapter.size=0"], "size must be at least 1"),
+        ("adapter", ["adapter.std=nan"], "std must be a number from 0 up"),
+        ("adapter", ["adapter.place=middle"], "place must be houlsby, before or after, not middle"),
         ("finetune", ["smart.eps=1"], "smart is not in --option finetune"),
         ("smart", ["smart.eps=1", "smart.eps=2"], "smart.eps is set twice"),
         ("smart", ["smart.eps"], "must look like smart.eps=1e-3"),

@@ -1,0 +1,118 @@
+"""PALs: BERT and PALs: Projected Attention Layers for Efficient Adaptation in Multi-Task Learning.  Stickland and
+Murray, ICML 2019, arXiv:1902.02671v2.
+
+Idea: all tasks share one BERT, which they train together, and each task has small modules of its own beside its
+layers. A PAL is attention in a space narrower than BERT's, and the way in and out of that space is shared by all
+layers. The low-rank module has no attention, and its own way in and out in each layer.
+
+Objective: the task loss alone, minimised over BERT, the head, and what the task inserts. With h [B,T,D] the input of
+a layer, a = LN(h + Attention(h)) inside it, and V^E, V^D between D and the width m (numbered by us):
+  (m1)  h' = LN(a + FFN(a) + TS(h))
+  (m2)  TS(h) = V^D g(V^E h)
+  (m3)  PAL: g = attention of `heads` heads, softmax(QKᵀ/√d)V, without an output projection; V^E, V^D shared
+  (m4)  low-rank: g = GELU
+
+Symbols:  paper    | code         | default              | where
+          m        | size         | 204, low-rank 100    | (m2)
+          heads    | self.heads   | 12, see D2           | (m3)
+                   | self.out_act | none, see D2         | (m2)
+                   | self.freezes | freeze=false: BERT trains too; true: only what is inserted and the head do
+          Fresh weights are those of BERT: N(0, 0.02²), biases 0.
+
+Cost: no extra pass. BERT-base, a task: 1,819,836 parameters (PAL), 1,853,616 (low-rank).
+
+Differences:
+  D1  The paper prints h' = LN(h + SA(h) + TS(h)), where SA stands for attention, its LayerNorm and FFN together.
+      (m1) is what its code (Bert-n-Pals) computes.
+  D2  The paper has 12 heads and nothing after V^D; that code has 6 heads and a GELU there: heads=6, out_act=gelu.
+  D3  No dropout on the attention of a PAL; that code has BERT's.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, Wrapper, freeze
+
+
+class Pal(Method):
+    inserts = True
+    neutral = None
+    needs = (HIDDEN_STATES,)
+    kind = "a branch beside each layer"
+
+    def __init__(self, *, size: int = 204, heads: int = 12, out_act: str | None = None, freeze: bool = False):  # D2
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"size must be at least 1, not {size}")
+        if heads < 1 or size % heads:
+            raise ValueError(f"heads must divide size, and {heads} does not divide {size}")
+        if out_act not in (None, "gelu"):
+            raise ValueError(f"out_act must be none or gelu, not {out_act}")
+        self.size, self.heads, self.out_act = size, heads, out_act
+        self.freezes = (WEIGHTS,) if freeze else ()
+
+    def attach(self, model) -> None:
+        width = model.bert.config.hidden_size
+        shared = nn.ModuleDict({task.name: Projections(width, self.size) for task in model.tasks})
+        model.bert.pal = shared.apply(model.bert.initialize)
+        self.insert(model, lambda task: ProjectedAttention(shared[task], self.size, self.heads, self.out_act))
+
+    def insert(self, model, branch: Callable) -> None:
+        """Put branch(task) beside each layer, for each task."""
+        if self.freezes:
+            freeze(model)
+        for number, layer in enumerate(model.bert.layers):
+            branches = nn.ModuleDict({task.name: branch(task.name) for task in model.tasks})
+            model.bert.layers[number] = ParallelLayer(branches.apply(model.bert.initialize)).around(layer)
+
+
+class LowRank(Pal):
+    def __init__(self, *, size: int = 100, freeze: bool = False):
+        super().__init__(size=size, heads=1, freeze=freeze)
+
+    def attach(self, model) -> None:
+        self.insert(model, lambda task: LowRankBranch(model.bert.config.hidden_size, self.size))
+
+
+class ParallelLayer(Wrapper):
+    rank = 1  # next to the plain layer, whose parts it calls
+
+    def __init__(self, branches: nn.ModuleDict):
+        super().__init__()
+        self.branches = branches
+
+    def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
+        layer = self.base
+        a = layer.attention_norm(h + layer.attention(h, mask, task))
+        return layer.feed_forward_norm(a + layer.feed_forward(a, task) + self.branches[task](h, mask))  # (m1) D1
+
+
+class Projections(nn.Module):
+    def __init__(self, width: int, size: int):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(width, size), nn.Linear(size, width)  # V^E and V^D
+
+
+class LowRankBranch(Projections):
+    def forward(self, h: Tensor, mask: Tensor) -> Tensor:
+        """[B,T,D] -> [B,T,D]"""
+        return self.decode(F.gelu(self.encode(h)))  # (m2) (m4)
+
+
+class ProjectedAttention(nn.Module):
+    def __init__(self, shared: Projections, size: int, heads: int, out_act: str | None):
+        super().__init__()
+        self.shared = (shared,)  # in a tuple: registered once, with the model, and not again in each layer
+        self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
+        self.heads, self.out_act = heads, out_act
+
+    def forward(self, h: Tensor, mask: Tensor) -> Tensor:
+        """[B,T,D] -> [B,T,D]. `mask` [B,1,1,T] is True where a token may be attended to."""
+        (shared,) = self.shared
+        x = shared.encode(h)  # (B,T,D) -> (B,T,m)
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B,H,T,m/H)  (m3) D3
+        x = shared.decode(x.transpose(1, 2).flatten(2))  # (B,H,T,m/H) -> (B,T,m) -> (B,T,D)  (m2)
+        return F.gelu(x) if self.out_act else x  # D2
