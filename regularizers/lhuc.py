@@ -7,10 +7,12 @@ turns each unit of each layer up or down by a factor of its own, between 0 and 2
 Objective: the task loss alone, minimised over r too, a vector [D] for each layer and task; with h [B,T,D] the output
 of a layer (numbered by us):
   (m1)  h ← h · 2σ(r)
+Weight decay draws r towards 0, the factor towards 1.
 
-Symbols:  paper | code                | default       | where
-          r     | self.r              | 0, a factor 1 | (m1)
-                | self.freezes        | freeze=false: BERT trains too; true: only r and the head do
+Symbols:  paper | code         | default         | where
+          r     | self.r       | 0, so factor 1  | (m1)
+                | self.freezes | freeze=false    | freeze=true: BERT stays as it is, only r and the head train,
+                                                   and the default learning rate is that of adapters, 3e-4
 
 Cost: no extra pass; D numbers for each layer and task, 9,216 a task with BERT-base.
 
@@ -33,7 +35,7 @@ class Lhuc(Method):
 
     def __init__(self, *, freeze: bool = False):
         super().__init__()
-        self.freezes = (WEIGHTS,) if freeze else ()
+        self.freezes, self.lr = ((WEIGHTS,), 3e-4) if freeze else ((), None)
 
     def attach(self, model) -> None:
         if self.freezes:

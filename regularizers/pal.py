@@ -12,12 +12,13 @@ a layer, a = LN(h + Attention(h)) inside it, and V^E, V^D between D and the widt
   (m3)  PAL: g = attention of `heads` heads, softmax(QKᵀ/√d)V, without an output projection; V^E, V^D shared
   (m4)  low-rank: g = GELU
 
-Symbols:  paper    | code         | default              | where
-          m        | size         | 204, low-rank 100    | (m2)
-          heads    | self.heads   | 12, see D2           | (m3)
-                   | self.out_act | none, see D2         | (m2)
-                   | self.freezes | freeze=false: BERT trains too; true: only what is inserted and the head do
-          Fresh weights are those of BERT: N(0, 0.02²), biases 0.
+Symbols:  paper | code         | default           | where
+          m     | self.size    | 204, low-rank 100 | (m2)
+          heads | self.heads   | 12, see D2        | (m3)
+                | self.out_act | none, see D2      | (m2)
+                | self.freezes | freeze=false      | freeze=true: BERT stays as it is, only what is inserted and the
+                                                     head train; the default learning rate is that of adapters, 3e-4
+          Fresh weights are drawn as BERT's were, N(0, 0.02²), and biases are 0.
 
 Cost: no extra pass. BERT-base, a task: 1,819,836 parameters (PAL), 1,853,616 (low-rank).
 
@@ -51,7 +52,7 @@ class Pal(Method):
         if out_act not in (None, "gelu"):
             raise ValueError(f"out_act must be none or gelu, not {out_act}")
         self.size, self.heads, self.out_act = size, heads, out_act
-        self.freezes = (WEIGHTS,) if freeze else ()
+        self.freezes, self.lr = ((WEIGHTS,), 3e-4) if freeze else ((), None)
 
     def attach(self, model) -> None:
         width = model.bert.config.hidden_size
