@@ -1,6 +1,6 @@
-"""How much of SMART is there: |gradient of the penalty| / |gradient of the task loss|, for several ε.
+"""How much of a penalty is there: |gradient of the penalty| / |gradient of the task loss|, for several ε or σ.
 
-    python -m benchmarks.gradient_share --model $MODEL --data $DATA --task mrpc
+    python -m benchmarks.gradient_share --model $MODEL --data $DATA --option smart       # or r3f, lnsr, l2sp
 
 Weight 1, no proximal term; mean over 8 batches of 32, at a new head and after one epoch of plain fine-tuning.
 """
@@ -19,11 +19,20 @@ from minbert.tokenizer import load_tokenizer
 from minbert.training import Objective, fit
 from regularizers import build
 
-ROWS = [(f"clamp {eps:g} {mode}", [f"smart.eps={eps:g}", f"smart.dropout={mode}"])
-        for mode in ("shared", "independent") for eps in (0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)]  # fmt: skip
-ROWS += [
-    (f"normalize {mode}", ["smart.project=normalize", f"smart.dropout={mode}"]) for mode in ("shared", "independent")
-]
+
+def sweep(option: str, name: str, values, *more: str) -> list[list[str]]:
+    return [[f"{option}.{name}={v:g}", *(f"{option}.{text}" for text in more)] for v in values]
+
+
+MODES = ("dropout=shared", "dropout=independent")
+SIZES = (0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+ROWS = {
+    "smart": [row for mode in MODES for row in sweep("smart", "eps", SIZES, mode, "mu=0")]
+    + [["smart.project=normalize", "smart.mu=0", f"smart.{mode}"] for mode in MODES],
+    "r3f": [row for mode in MODES for row in sweep("r3f", "eps", (*SIZES, 5e-2), mode)],
+    "lnsr": [row for mode in MODES for row in sweep("lnsr", "sigma", SIZES, mode)] + [["lnsr.noise=relative"]],
+    "l2sp": sweep("l2sp", "alpha", (1e-3, 1e-2, 1e-1, 1)),
+}
 
 
 def norm(loss: torch.Tensor, model) -> float:
@@ -31,16 +40,15 @@ def norm(loss: torch.Tensor, model) -> float:
     return torch.stack([g.norm() for g in grads if g is not None]).norm().item()
 
 
-def share(model, dataset, batches, settings: list[str]) -> float:
+def share(model, method, dataset, batches) -> float:
     """Mean over the batches of |∇ penalty| / |∇ task loss|."""
-    method, shares = build("smart", [*settings, "smart.mu=0"]), []
-    method.attach(model)
+    shares = []
     model.train()
     for number, rows in enumerate(batches):
         torch.manual_seed(number)
         batch = dataset.collate(rows)
         clean = model(batch)
-        penalty = method.penalty(model, batch, clean)["smart.smoothness"]
+        penalty = sum(method.penalty(model, batch, clean).values())
         shares.append(norm(penalty, model) / norm(dataset.task.loss(clean.logits, batch.labels), model))
     return sum(shares) / len(shares)
 
@@ -48,19 +56,23 @@ def share(model, dataset, batches, settings: list[str]) -> float:
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--task", default="mrpc")
+    flags.add_argument("--option", default="smart", choices=list(ROWS))
     args = flags.parse_args()
     task = TASKS[args.task]
     dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
     batches = dataset.shuffled(32, 0, 0)
     torch.manual_seed(0)
     model = SentenceModel(BertModel.from_pretrained(args.model), [task])
-    start = [share(model, dataset, batches[:8], settings) for _, settings in ROWS]
+    methods = [build(args.option, settings) for settings in ROWS[args.option]]
+    for method in methods:
+        method.attach(model)
+    start = [share(model, method, dataset, batches[:8]) for method in methods]
     settings = Settings(lr=5e-5, warmup=0.1)
     plan, score = lambda epoch: [(dataset, rows) for rows in batches], lambda epoch: {}
     fit(Objective(model, build("finetune")), plan, score, len(batches), settings, setup("cpu"), Silent())
-    print(f"{'ε and dropout':28} new head   after one epoch")
-    for (name, settings), first in zip(ROWS, start):
-        print(f"{name:28} {first:8.1e}   {share(model, dataset, batches[:8], settings):8.1e}", flush=True)
+    print(f"{'':42} new head   after one epoch")
+    for method, settings, first in zip(methods, ROWS[args.option], start):
+        print(f"{' '.join(settings):42} {first:8.1e}   {share(model, method, dataset, batches[:8]):8.1e}", flush=True)
 
 
 if __name__ == "__main__":

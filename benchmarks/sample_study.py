@@ -2,6 +2,7 @@
 
     python -m benchmarks.sample_study pretraining       # the committed weights beside random ones
     python -m benchmarks.sample_study few-samples       # bias correction and length of training, 20 seeds
+    python -m benchmarks.sample_study options           # every option of train.py on 500 examples, 5 seeds
 
 Each row is a setting: mean, standard deviation (n-1), lowest and highest dev score, and how many runs failed (no
 better than the majority class, or one class only; Mosbach et al. 2021).
@@ -25,6 +26,7 @@ from minbert.config import BertConfig
 from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.weights import save_model
+from regularizers import OPTIONS
 
 
 def random_weights(folder: Path) -> str:
@@ -81,12 +83,20 @@ def few_samples(settings=FEW) -> None:
         row(name, 20, *few)
 
 
+def options() -> None:
+    for option in OPTIONS:
+        row(option, 5, "--option", option, "--train-size", "500")
+
+
+STUDIES = {"pretraining": pretraining, "few-samples": few_samples, "options": options}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=("pretraining", "few-samples"))
+    parser.add_argument("study", choices=list(STUDIES))
     args = parser.parse_args()
     print("| setting | mean | sd | lowest | highest | failed |\n|---|---|---|---|---|---|")
-    {"pretraining": pretraining, "few-samples": few_samples}[args.study]()
+    STUDIES[args.study]()
 
 
 if __name__ == "__main__":

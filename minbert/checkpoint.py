@@ -63,8 +63,6 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise InputError(f"the checkpoint of step {step} cannot be written to {self.folder}: {why}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
         for path in before[: 1 - KEPT]:
             path.unlink()
 

@@ -16,6 +16,7 @@ class Output(NamedTuple):
     logits: Tensor  # [B,C]
     hidden: tuple[Tensor, ...]  # hidden[0] = embedding output, hidden[l] = output of layer l, [B,T,D]
     rng: tuple  # rng[l] = generator state on entering layer l+1; rng[L] = on entering the head
+    entry: tuple = ()  # generator state on entering the embeddings
 
 
 class SentenceModel(nn.Module):
@@ -46,9 +47,10 @@ class SentenceModel(nn.Module):
         return self.heads[batch.task.name](self.dropout(self.bert.pool(h)))
 
     def forward(self, batch: Batch) -> Output:
+        entry = generator_state(batch.input_ids.device)
         h0 = self.embed(batch)
         hidden, rng = self.run_layers(h0, batch)
-        return Output(self.head(hidden[-1], batch), (h0, *hidden), rng)
+        return Output(self.head(hidden[-1], batch), (h0, *hidden), rng, entry)
 
     def run_layers(self, h: Tensor, batch: Batch, start: int = 0) -> tuple[tuple[Tensor, ...], tuple]:
         mask, hidden, rng = attendable(batch.attention_mask), [], []

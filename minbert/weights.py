@@ -163,7 +163,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
     heads = {}
     for task, head in model.heads.items():
         prefix = "classifier" if len(model.heads) == 1 else f"classifier.{task}"
-        heads |= {f"{prefix}.{name}": tensor for name, tensor in head.state_dict().items()}
+        # What it computes with: of R4F's head that is not what is trained.
+        heads |= {f"{prefix}.weight": head.weight, f"{prefix}.bias": head.bias}
     config = {"architectures": ["BertForSequenceClassification"]}
     if len(model.tasks) == 1:
         config |= label_fields(model.tasks[0])

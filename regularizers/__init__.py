@@ -10,14 +10,25 @@ from minbert.errors import InputError
 from regularizers.adapter import Adapter
 from regularizers.base import Method, Sum
 from regularizers.frozen import Frozen
+from regularizers.l2sp import L2sp
 from regularizers.lhuc import Lhuc
+from regularizers.lnsr import Lnsr
+from regularizers.mixout import Mixout
+from regularizers.noise import Noise
 from regularizers.pal import LowRank, Pal
+from regularizers.r3f import R3f, R4f
 from regularizers.smart import Smart
 
 OPTIONS = {
     "finetune": Method,
     "frozen": Frozen,
     "smart": Smart,
+    "r3f": R3f,
+    "r4f": R4f,
+    "lnsr": Lnsr,
+    "noise": Noise,
+    "l2sp": L2sp,
+    "mixout": Mixout,
     "adapter": Adapter,
     "lhuc": Lhuc,
     "pal": Pal,

@@ -2,12 +2,14 @@
 
 Rules for a method: it never stores the model, which is passed to it. No tensor of a forward pass survives as
 an attribute. Gradients inside a penalty come from torch.autograd.grad, so that no parameter's .grad is
-touched. Whatever it draws, it draws in `penalty`, never in the clean pass. An inserted module has no dropout.
+touched. Whatever it draws, it draws in `penalty`, not in the clean pass (but for Mixout and noise, which are
+about that pass). An inserted module has no dropout.
 """
 
 import torch
 from torch import Tensor, nn
 
+from minbert.errors import InputError
 from minbert.runtime import derive_seed
 from minbert.weights import is_inserted
 
@@ -60,8 +62,11 @@ class Sum(Method):
         self.lr = min((part.lr for part in parts.values() if part.lr), default=None)
 
     def attach(self, model: nn.Module) -> None:
-        for part in sorted(self.parts.values(), key=lambda part: not part.inserts):  # the inserting ones first
-            part.attach(model)
+        for name, part in sorted(self.parts.items(), key=lambda item: not item[1].inserts):  # the inserting ones first
+            try:
+                part.attach(model)
+            except ValueError as error:  # a hyper-parameter that does not fit this model
+                raise InputError(f"--set {name}: {error}") from None
 
     def undecayed(self, model: nn.Module) -> tuple[Tensor, ...]:
         return tuple(p for part in self.parts.values() for p in part.undecayed(model))
@@ -83,6 +88,19 @@ class Sum(Method):
     def after_step(self, model: nn.Module, progress: float) -> None:
         for part in self.parts.values():
             part.after_step(model, progress)
+
+
+def check_not_negative(method: Method, *names: str) -> None:
+    """Raise ValueError for a hyper-parameter that is negative, infinite or no number."""
+    for name in names:
+        if not 0 <= getattr(method, name) < float("inf"):
+            raise ValueError(f"{name} must be a number from 0 up, not {getattr(method, name)}")
+
+
+def check_layer(layer: int, model: nn.Module) -> None:
+    """Raise ValueError for a layer, counted from 1, that the model does not have."""
+    if not 1 <= layer <= len(model.bert.layers):
+        raise ValueError(f"layer must lie from 1 to the model's {len(model.bert.layers)}, not {layer}")
 
 
 class Wrapper(nn.Module):
@@ -109,7 +127,16 @@ def innermost(module: nn.Module) -> nn.Module:
 
 def freeze(model: nn.Module, but: type | tuple = ()) -> None:
     """Train no pretrained weights but those of modules of that type. Whatever is inserted trains, and the heads."""
-    for path, module in model.bert.named_modules():
-        for name, p in module.named_parameters(recurse=False):
-            if not (is_inserted(f"{path}.{name}") or isinstance(module, but)):
-                p.requires_grad_(False)
+    for module, _, p in pretrained(model):
+        if not isinstance(module, but):
+            p.requires_grad_(False)
+
+
+def pretrained(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """BERT's own parameters, each with the module it belongs to and its name there; without what is inserted."""
+    return [
+        (module, name, p)
+        for path, module in model.bert.named_modules()
+        for name, p in module.named_parameters(recurse=False)
+        if not is_inserted(f"{path}.{name}")
+    ]

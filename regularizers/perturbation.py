@@ -1,4 +1,4 @@
-"""A second pass from perturbed embeddings, and what its dropout does. For SMART and its kin.
+"""A second pass from a perturbed place, and what its dropout does. For SMART, R3F, LNSR and their kin.
 
 Dropout decides what such a penalty measures. With fresh masks the two passes disagree even where the
 perturbation is 0, and the penalty is mostly dropout noise, as in R-Drop; with shared masks they differ by
@@ -14,27 +14,26 @@ from minbert.runtime import replay
 DROPOUT = ("shared", "independent", "off")
 
 
-def second_pass(model, batch, h0: Tensor, clean, dropout: str) -> Tensor:
-    """Logits [B,C] from perturbed embeddings h0 [B,T,D].
-
-    dropout: "shared" repeats the masks of the clean pass, "independent" draws fresh ones, "off" has none
-    (compare then with `reference`, which has none either).
-    """
+def masks(model, state: tuple, dropout: str):
+    """Around a second pass: "shared" repeats the masks that the clean pass drew from the generator state `state`,
+    "independent" draws fresh ones, "off" has none (compare then with `reference`, which has none either)."""
     if dropout == "shared":
-        mode = replay(clean.rng[0])
-    else:
-        mode = without_dropout(model) if dropout == "off" else nullcontext()
-    with mode:
+        return replay(state)
+    return without_dropout(model) if dropout == "off" else nullcontext()
+
+
+def second_pass(model, batch, h0: Tensor, clean, dropout: str) -> Tensor:
+    """Logits [B,C] from perturbed embeddings h0 [B,T,D]."""
+    with masks(model, clean.rng[0], dropout):
         return model.head(model.encode(h0, batch)[-1], batch)
 
 
-def reference(model, batch, clean, dropout: str) -> tuple[Tensor, Tensor]:
-    """(h0, logits) to perturb and to compare with: the clean pass's own, or a pass without dropout."""
+def reference(model, batch, clean, dropout: str):
+    """The Output to perturb and to compare with: of the clean pass, or of a pass without dropout."""
     if dropout != "off":
-        return clean.hidden[0], clean.logits
+        return clean
     with without_dropout(model):
-        plain = model(batch)
-    return plain.hidden[0], plain.logits
+        return model(batch)
 
 
 @contextmanager
@@ -47,3 +46,8 @@ def without_dropout(model):
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def check_dropout(dropout: str) -> None:
+    if dropout not in DROPOUT:
+        raise ValueError(f"dropout must be one of {', '.join(DROPOUT)}, not {dropout}")

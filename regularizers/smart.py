@@ -53,8 +53,8 @@ import copy
 import torch
 from torch import Tensor
 
-from regularizers.base import Method
-from regularizers.perturbation import DROPOUT, reference, second_pass
+from regularizers.base import Method, check_not_negative
+from regularizers.perturbation import check_dropout, reference, second_pass
 
 
 class Smart(Method):
@@ -78,15 +78,12 @@ class Smart(Method):
         scale = {"clamp": (eps, 100 * eps), "normalize": (1e-5, 1e-5)}  # D3
         if project not in scale:
             raise ValueError(f"project must be clamp or normalize, not {project}")
-        if dropout not in DROPOUT:
-            raise ValueError(f"dropout must be one of {', '.join(DROPOUT)}, not {dropout}")
+        check_dropout(dropout)
         self.weight, self.eps, self.steps, self.project, self.dropout = weight, eps, steps, project, dropout
         self.sigma = scale[project][0] if sigma is None else sigma
         self.eta = scale[project][1] if eta is None else eta
         self.mu, self.beta, self.teacher = mu, beta, None
-        for name in ("weight", "eps", "sigma", "eta", "steps", "mu"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a number from 0 up, not {getattr(self, name)}")
+        check_not_negative(self, "weight", "eps", "sigma", "eta", "steps", "mu")
         if not all(0 <= b <= 1 for b in beta):
             raise ValueError(f"beta must be two numbers from 0 to 1, not {beta}")
 
@@ -105,7 +102,8 @@ class Smart(Method):
         return terms
 
     def smoothness(self, model, batch, clean) -> Tensor:
-        x, z = reference(model, batch, clean, self.dropout)
+        plain = reference(model, batch, clean, self.dropout)
+        x, z = plain.hidden[0], plain.logits
         delta = self.adversary(model, batch, clean, x.detach(), z.detach())
         return batch.task.divergence(second_pass(model, batch, x + delta, clean, self.dropout), z)  # (m2) D2 D5
 

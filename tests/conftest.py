@@ -64,6 +64,19 @@ def make_batch(task=TASKS["rte"], rows: int = 5, tokens: int = 7, seed: int = 0)
     return Batch(ids * real, segments, real, labels, torch.arange(rows), task)
 
 
+def noise_by_place(size: int = 40):
+    """Stands in for torch.randn_like and rand_like: row i's token t gets the same noise whatever the batch's shape,
+    and a weight the same in each pass."""
+    noise = torch.rand(size, size, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def draw(x: torch.Tensor, **_) -> torch.Tensor:
+        if x.ndim == 3:
+            return noise[: x.shape[0], : x.shape[1]].to(x.dtype)
+        return torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+
+    return draw
+
+
 def write_rows(path: Path, rows: list[list[str]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")

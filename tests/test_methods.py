@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from conftest import CPU, KINDS, make_dataset, make_model
+from conftest import CPU, KINDS, make_dataset, make_model, noise_by_place
 
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
@@ -18,7 +18,7 @@ from minbert.weights import is_inserted, plain_name
 from regularizers import OPTIONS, build, describe
 from regularizers.base import Method, Sum
 
-COMBINATIONS = ["frozen+smart", "smart+frozen", "adapter+lhuc", "smart+pal+lhuc"]
+COMBINATIONS = ["frozen+smart", "smart+frozen", "adapter+lhuc", "smart+pal+lhuc", "lnsr+l2sp", "mixout+r4f+noise"]
 SETTINGS = Settings(lr=1e-2, weight_decay=0.1, clip=1.0)
 
 
@@ -70,6 +70,12 @@ def test_a_neutral_method_equals_plain_fine_tuning_bit_for_bit(option):
     assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
 
 
+@pytest.mark.parametrize("option", ["smart+l2sp+lnsr", "mixout+r3f", "noise+smart"])
+def test_neutral_methods_together_do_too(option):
+    settings = [f"{name}.{key}={value}" for name in option.split("+") for key, value in OPTIONS[name].neutral.items()]
+    assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
+
+
 @pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if name != "finetune"])
 def test_a_method_at_its_defaults_does_not(option):
     assert not same(Trainer(option).steps(6).model.state_dict(), plain_run())
@@ -105,8 +111,8 @@ def test_works_for_every_kind_and_leaves_the_frozen_alone(option, kind):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_more_padding_changes_nothing(option, kind, monkeypatch):
     """Dropout 0 and the same noise on the real tokens, whatever the shape that is asked for."""
-    noise = torch.randn(5, 40, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(torch, "randn_like", lambda x, **_: noise[: x.shape[0], : x.shape[1]].to(x.dtype))
+    for name in ("randn_like", "rand_like"):
+        monkeypatch.setattr(torch, name, noise_by_place())
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     trainer = Trainer(option, task=KINDS[kind], **no_dropout)
     trainer.objective.double()
@@ -130,6 +136,7 @@ def test_evaluation_knows_nothing_of_the_method(option):
     trainer = Trainer(option).steps(2)
     plain = make_model(KINDS["two classes"])
     weights = {plain_name(name): tensor for name, tensor in trainer.model.state_dict().items()}
+    weights |= {f"heads.{task}.weight": head.weight for task, head in trainer.model.heads.items()}
     if any(is_inserted(name.removeprefix("bert.")) for name in weights if name.startswith("bert.")):
         build(option).attach(plain)
     plain.load_state_dict({name: weights[plain_name(name)] for name in plain.state_dict()})
@@ -173,6 +180,10 @@ def test_a_part_draws_the_same_alone_and_in_company():
     "option, settings, message",
     [
         ("smrat", [], "'smrat' is none of finetune, "),
+        ("l2sp+frozen", [], "l2sp needs the pretrained weights to change, and frozen freezes them"),
+        ("adapter+mixout", [], "mixout needs the pretrained weights to change, and adapter freezes them"),
+        ("frozen+lnsr", [], "lnsr needs the hidden states to change, and frozen freezes them"),
+        ("r3f+r4f", [], "r3f and r4f are both R3F; take one of them"),
         ("smart+smart", [], "each method once"),
         ("finetune+smart", [], "finetune alone"),
         ("frozen+lhuc", [], "lhuc needs the hidden states to change, and frozen freezes them"),

@@ -84,7 +84,7 @@ class Linear(nn.Module):
 
 class Clean:
     def __init__(self, model, batch, x):
-        self.hidden, self.logits = (x,), model.head(x, batch)
+        self.hidden, self.logits, self.rng = (x,), model.head(x, batch), (None,)
 
 
 def test_the_ascent_finds_the_corner_of_the_ball_that_the_closed_form_names():

@@ -178,6 +178,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     folder: Path
     requests: list[str]
     commit = "1" * 40
+    cut = False  # hangs up in the middle of model.safetensors
 
     def do_GET(self):
         self.requests.append(self.path)
@@ -203,7 +204,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.send_header(name, str(value))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if self.cut and "model.safetensors" in self.path else body)
 
     def log_message(self, *_):
         """Quiet."""
@@ -245,6 +246,17 @@ def test_hub_names_download_once_and_then_load_offline(published, tmp_path_facto
         assert (offline.returncode, offline.stdout, len(handler.requests)) == (0, first.stdout, count)
         absent = load("tiny/none")
         assert "the model hub did not give it" in absent.stderr.splitlines()[-1]
+        nothing_yet = str(tmp_path_factory.mktemp("empty"))
+        offline = load("tiny/bert", HF_HUB_OFFLINE="1", HF_HOME=nothing_yet)
+        assert "InputError: tiny/bert is no local folder, and the model hub" in offline.stderr.splitlines()[-1]
+        handler.cut = True
+        broken = load("tiny/bert", HF_HOME=nothing_yet)
+        assert "InputError: tiny/bert is no local folder, and the model hub" in broken.stderr.splitlines()[-1]
+        handler.cut = False
+        again = load("tiny/bert", HF_HOME=nothing_yet)
+        assert (again.returncode, again.stdout) == (0, first.stdout)
+        unreachable = load("tiny/bert", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path_factory.mktemp("far")))
+        assert "InputError: tiny/bert is no local folder, and the model hub" in unreachable.stderr.splitlines()[-1]
     finally:
         server.shutdown()
 

@@ -32,12 +32,13 @@ def gradient(option: str, runtime: Runtime) -> torch.Tensor:
     """Of the first step, without dropout, on a batch that does not divide evenly."""
     objective = objective_for(option, dropout=0.0).double().train()
     wrapped = runtime.wrap(objective, some_unused=False)
-    noise = torch.full((32, 32, 12), 3e-3, dtype=torch.float64)  # the same for every example, however dealt out
-    draw, torch.randn_like = torch.randn_like, lambda x: noise[: x.shape[0], : x.shape[1]]
+    draws, same = (torch.randn_like, torch.rand_like), torch.full((32, 32, 12), 3e-3, dtype=torch.float64)
+    # The same for every example, however dealt out, and a weight's the same on both ranks.
+    torch.randn_like = torch.rand_like = lambda x: same[: x.shape[0], : x.shape[1]] if x.ndim == 3 else x.detach() * 3
     try:
         backward(wrapped, make_dataset(), [3, 1, 4, 15, 9, 2, 6], SETTINGS, runtime, runtime.scaler(), 0)
     finally:
-        torch.randn_like = draw
+        torch.randn_like, torch.rand_like = draws
     return torch.cat([p.grad.flatten() for p in objective.model.parameters() if p.grad is not None])
 
 

@@ -1,0 +1,79 @@
+"""Mixout: Effective Regularization to Finetune Large-scale Pretrained Language Models.  Lee et al., ICLR 2020,
+arXiv:1909.11299.
+
+Idea: dropout sets weights to zero at random, which after pretraining is a strange place to be pushed to. Set them to
+their pretrained values instead: the model learns to do with a mixture of itself and its start, and stays near it.
+
+Objective, numbered by us (w a weight, u its pretrained value, m a mask of Bernoulli(1-p)):
+  (m1)  min_w  E_m[L(Φ(w; u, m))]
+  (m2)  Φ(w; u, m) = (m w + (1-m) u - p u) / (1-p) = u + m (w - u) / (1-p),   so that E[Φ] = w
+
+Symbols:  paper | code   | default | where
+          p     | self.p | 0.9     | (m2)
+          u     | target | the weight at attach | (m2)
+
+Cost: no pass; a second copy of the weights, and the mixing of each at every pass.
+
+Differences:
+  D1  The true gradient of (m2), by autograd: m / (1-p). The authors' backward leaves 1/(1-p) out, which at p = 0.9
+      makes it ten times too small. Adam hides that; clipping, and any penalty beside the loss, do not.
+  D2  One mask entry for each input of a linear layer, shared by its outputs, as in the authors' code: a neuron is
+      mixed with all that leaves it. mask="element" draws one for each weight.
+  D3  As in the authors' example: linear layers of encoder and pooler, without their biases; the encoder's own
+      dropout is off; head, embeddings and LayerNorms as ever.
+  D4  AdamW's decay to zero is off for the mixed weights.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regularizers.base import WEIGHTS, Method, pretrained
+
+
+class Mixout(Method):
+    inserts = True
+    neutral = {"p": 0.0}
+    needs = (WEIGHTS,)
+
+    def __init__(self, *, p: float = 0.9, mask: str = "neuron"):
+        super().__init__()
+        self.p, self.mask = p, mask
+        if not 0 <= p <= 1:
+            raise ValueError(f"p must lie from 0 to 1, not {p}")
+        if mask not in ("neuron", "element"):
+            raise ValueError(f"mask must be neuron or element, not {mask}")
+
+    def attach(self, model) -> None:
+        if not self.p:
+            return
+        ours = {id(module) for module, _, _ in pretrained(model)}
+        for module in list(model.bert.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.Linear) and id(child) in ours:
+                    setattr(module, name, MixLinear(child, self.p, self.mask))  # D3
+                elif hasattr(child, "p"):  # dropout
+                    child.p = 0.0
+
+    def undecayed(self, model) -> tuple[Tensor, ...]:
+        return tuple(module.weight for module in model.modules() if isinstance(module, MixLinear))  # D4
+
+
+class MixLinear(nn.Module):
+    """A linear layer that trains with weights mixed with those it began with. The parameters are the layer's own."""
+
+    def __init__(self, linear: nn.Linear, p: float, mask: str):
+        super().__init__()
+        self.weight, self.bias, self.p, self.mask = linear.weight, linear.bias, p, mask
+        self.register_buffer("target", linear.weight.detach().clone(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[*,in] -> [*,out]"""
+        return F.linear(x, self.mixed() if self.training else self.weight, self.bias)  # (m1)
+
+    def mixed(self) -> Tensor:
+        """Φ(w; u, m) [out,in]"""
+        like = self.weight if self.mask == "element" else self.weight[:1]  # D2
+        kept = (torch.rand_like(like) >= self.p).to(self.weight.dtype)
+        scale = 1 / (1 - self.p) if self.p < 1 else 0.0
+        return self.target + kept * (self.weight - self.target) * scale  # (m2) D1
