@@ -1,4 +1,4 @@
-"""What files hold of inserted modules, what they do not, and which methods cannot be joined with them."""
+"""What files hold of inserted modules, at which learning rate they train, and what cannot be joined with them."""
 
 import json
 
@@ -105,6 +105,12 @@ def test_a_file_that_does_not_fit_is_refused_with_all_that_is_wrong(tmp_path):
 def test_a_run_that_trains_everything_has_no_such_file(arguments, tmp_path):
     assert train.main([*arguments, "--option", "lhuc", "--max-steps", "1"]) == 0
     assert not (tmp_path / "run" / "trained.safetensors").exists()
+
+
+def test_where_bert_is_frozen_the_default_learning_rate_is_higher():
+    assert build("adapter").lr == build("lhuc+adapter").lr == 3e-4
+    for name in ("lhuc", "pal", "low-rank"):
+        assert build(name).lr is None and build(name, [f"{name}.freeze=true"]).lr == 3e-4
 
 
 def test_what_needs_the_pretrained_weights_to_change_is_refused_where_they_are_frozen(monkeypatch):

@@ -172,6 +172,12 @@ def test_the_first_weights_of_an_adapter_are_cut_off_at_two_deviations():
             assert 0.0195 < p.abs().max() <= 0.02 and 0.0085 < p.std() < 0.0091  # 0.88 of the normal's
 
 
+@pytest.mark.parametrize("option", ["pal", "low-rank"])
+def test_the_first_weights_of_a_branch_are_drawn_as_those_of_bert(option):
+    for name, p in inserted(attached(option)).items():
+        assert not p.any() if name.endswith("bias") else 0.28 < p.std() < 0.32, name  # initializer_range is 0.3
+
+
 # What they add, train, and leave alone.
 
 BASE = 109_482_240
