@@ -7,10 +7,19 @@ from typing import get_args, get_origin, get_type_hints
 
 from minbert.errors import InputError
 from regularizers.base import Method, Sum
+from regularizers.bottleneck import Bottleneck, BottleneckStart
 from regularizers.frozen import Frozen
+from regularizers.mine import Mine
 from regularizers.smart import Smart
 
-OPTIONS = {"finetune": Method, "frozen": Frozen, "smart": Smart}
+OPTIONS = {
+    "finetune": Method,
+    "frozen": Frozen,
+    "smart": Smart,
+    "mine": Mine,
+    "ib": Bottleneck,
+    "ib-sp": BottleneckStart,
+}
 
 
 def build(option: str, settings: Iterable[str] = ()) -> Sum:

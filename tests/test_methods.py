@@ -1,5 +1,6 @@
 """The contract of regularizers/base.py, for every registered method and every kind of task."""
 
+import copy
 import inspect
 import re
 from pathlib import Path
@@ -28,13 +29,14 @@ class Trainer:
         self.dataset = make_dataset(task)
         self.model, self.method = make_model(task, **config), build(option, settings)
         self.method.attach(self.model)
+        self.method.warmup(self.model, lambda: map(self.dataset.collate, (list(range(12)), list(range(12, 24)))))
         self.objective = Objective(self.model, self.method).train()
         self.optimizer = AdamW(parameter_groups(self.model, 0.1, self.method.undecayed(self.model)), lr=1e-2)
         self.done = 0
 
     def steps(self, number: int):
         for _ in range(number):
-            rows = [(self.done * 5 + i) % 24 for i in range(5)]
+            rows = [(self.done * 10 + i) % 24 for i in range(10)]
             self.terms, _ = backward(self.objective, self.dataset, rows, SETTINGS, CPU, CPU.scaler(), self.done)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
@@ -54,7 +56,7 @@ def plain_run(steps: int = 6):
     model, dataset = make_model(task).train(), make_dataset(task)
     optimizer = AdamW(parameter_groups(model, 0.1), lr=1e-2)
     for step in range(steps):
-        batch = dataset.collate([(step * 5 + i) % 24 for i in range(5)])
+        batch = dataset.collate([(step * 10 + i) % 24 for i in range(10)])
         torch.manual_seed(derive_seed(0, step, 0, 0))
         torch.nn.functional.cross_entropy(model(batch).logits, batch.labels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -104,14 +106,18 @@ def test_works_for_every_kind_and_leaves_the_frozen_alone(option, kind):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_more_padding_changes_nothing(option, kind, monkeypatch):
     """Dropout 0 and the same noise on the real tokens, whatever the shape that is asked for."""
-    noise = torch.randn(5, 40, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(9, 40, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(torch, "randn_like", lambda x, **_: noise[: x.shape[0], : x.shape[1]].to(x.dtype))
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     trainer = Trainer(option, task=KINDS[kind], **no_dropout)
     trainer.objective.double()
     results = []
+    start, optimizers = copy.deepcopy(trainer.objective.state_dict()), trainer.method.optimizers()
     for extra in (0, 6):
-        batch = trainer.dataset.collate([0, 3, 7, 9, 12])
+        trainer.objective.load_state_dict(start)  # a penalty may train networks of its own
+        for optimizer in optimizers:
+            optimizer.state.clear()
+        batch = trainer.dataset.collate([0, 3, 7, 9, 12, 13, 17, 19, 22])
         for field in ("input_ids", "token_type_ids", "attention_mask"):
             setattr(batch, field, torch.nn.functional.pad(getattr(batch, field), (0, extra)))
         trainer.model.zero_grad()
