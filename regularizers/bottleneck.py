@@ -22,7 +22,8 @@ Symbols:  paper   | code            | default          | where
                   | self.marginals  | all_pairs, see D5 | (m3)
 
 Cost: no extra pass of BERT; G on B² pairs for each layer, twice forward and once back. First stage: up to five
-forward passes over the training set, and 2,000 steps of G.
+forward passes over the training set, and 2,000 steps of G. |∇ penalty| / |∇ L| on the trained sample model
+(tests/test_not_inert.py): ib 1.0, ib-sp 1.1.
 
 Differences:
   D1  ib takes an estimate below 0 for 0, which information cannot be below: the bound is loose there, and

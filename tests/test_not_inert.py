@@ -13,7 +13,7 @@ from minbert.settings import Settings
 from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.training import Objective, fit
-from regularizers import OPTIONS, build
+from regularizers import OPTIONS, build, mutual_information
 from regularizers.base import Method
 
 
@@ -35,10 +35,14 @@ def length(loss, model) -> float:
 
 
 @pytest.mark.parametrize("option", [name for name, o in OPTIONS.items() if o.penalty is not Method.penalty])
-def test_gradient_of_the_penalty(option, trained):
+def test_gradient_of_the_penalty(option, trained, monkeypatch):
     model, dataset = trained
+    for name, value in {"STEPS": 500, "EVERY": 50}.items():
+        monkeypatch.setattr(mutual_information, name, value)
     method, shares = build(option), []
     method.attach(model)
+    torch.manual_seed(0)
+    method.warmup(model, lambda: map(dataset.collate, dataset.shuffled(16, 0, 0)[:40]))
     model.train()
     for number, rows in enumerate(dataset.shuffled(16, 0, 9)[:4]):
         torch.manual_seed(number)
