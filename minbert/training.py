@@ -91,7 +91,9 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
         meter.restore(kept["meter"])
         scaler.load_state_dict(kept["scaler"])
     else:
-        method.warmup(model, lambda: (data.collate(rows).to(runtime.device) for data, rows in plan(0)))
+        torch.manual_seed(derive_seed(settings.seed, "warmup"))  # on all ranks alike
+        with runtime.autocast():
+            method.warmup(model, lambda: whole_epoch(plan(0), settings, runtime))
     with runtime.signals.patience():
         try:
             while meter.steps < steps or place.done:
@@ -142,6 +144,14 @@ def backward(wrapped: nn.Module, dataset: Dataset, rows: list[int], settings, ru
             terms[name] = terms.get(name, 0.0) + part * weight
         tokens += int(batch.attention_mask.sum()) if weight else 0
     return terms, tokens
+
+
+def whole_epoch(epoch: list[tuple[Dataset, list[int]]], settings, runtime: Runtime):
+    """All batches of all ranks, in the pieces in which `backward` deals them out."""
+    players = runtime.world * settings.accumulate
+    for dataset, rows in epoch:
+        for number in range(min(players, len(rows))):
+            yield dataset.collate(deal(rows, number, players)[0]).to(runtime.device)
 
 
 def deal(rows: list[int], number: int, players: int) -> tuple[list[int], float]:

@@ -9,10 +9,12 @@ from typing import get_args, get_origin, get_type_hints
 from minbert.errors import InputError
 from regularizers.adapter import Adapter
 from regularizers.base import Method, Sum
+from regularizers.bottleneck import Bottleneck, BottleneckStart
 from regularizers.frozen import Frozen
 from regularizers.l2sp import L2sp
 from regularizers.lhuc import Lhuc
 from regularizers.lnsr import Lnsr
+from regularizers.mine import Mine
 from regularizers.mixout import Mixout
 from regularizers.noise import Noise
 from regularizers.pal import LowRank, Pal
@@ -33,6 +35,9 @@ OPTIONS = {
     "lhuc": Lhuc,
     "pal": Pal,
     "low-rank": LowRank,
+    "mine": Mine,
+    "ib": Bottleneck,
+    "ib-sp": BottleneckStart,
 }
 
 

@@ -41,7 +41,8 @@ class Method(nn.Module):
         return ()
 
     def warmup(self, model: nn.Module, batches) -> None:
-        """A stage of its own before the first step; each call of batches() yields the training set once."""
+        """A stage of its own before the first step. Each call of batches() yields the training set once, in the same
+        batches in the same order, as large as those that `penalty` will see."""
 
     def penalty(self, model: nn.Module, batch, clean) -> dict[str, Tensor]:
         """Named terms to add to the loss, weight included, means over the batch. `clean` is the Output of the
@@ -75,7 +76,9 @@ class Sum(Method):
         return tuple(optimizer for part in self.parts.values() for optimizer in part.optimizers())
 
     def warmup(self, model: nn.Module, batches) -> None:
-        for part in self.parts.values():
+        seed = torch.initial_seed()
+        for name, part in self.parts.items():
+            torch.manual_seed(derive_seed(seed, name))
             part.warmup(model, batches)
 
     def penalty(self, model: nn.Module, batch, clean) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ Objective (x^b input of layer b):
 
 Symbols:  paper | code       | default
           b     | self.layer | 1, the embedding output
-          σ     | self.sigma | 1e-2, as in lnsr.py; not given
+          σ     | self.sigma | 1.5e-2, as in lnsr.py; not given
 
 Cost: none but the drawing.
 
@@ -29,7 +29,7 @@ class Noise(Method):
     inserts = True
     neutral = {"sigma": 0.0}
 
-    def __init__(self, *, layer: int = 1, sigma: float = 1e-2):
+    def __init__(self, *, layer: int = 1, sigma: float = 1.5e-2):
         super().__init__()
         self.layer, self.sigma = layer, sigma
         check_not_negative(self, "sigma")

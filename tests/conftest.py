@@ -18,7 +18,7 @@ from minbert.readers import Example, Examples
 from minbert.runtime import Runtime
 from minbert.tasks import TASKS
 from minbert.tokenizer import Tokenizer, word_piece
-from regularizers import build
+from regularizers import build, mutual_information
 
 CPU = Runtime(torch.device("cpu"))
 torch.set_num_threads(1)  # the tensors here are too small to share out
@@ -44,6 +44,15 @@ KINDS = {
         TASKS["stsb"], name="onelogit", loss=losses.binary_cross_entropy, divergence=losses.bernoulli_kl
     ),
 }
+
+# A first stage long enough to go through all its parts; what it finds is tested in test_mutual_information.py.
+QUICK = {"STEPS": 20, "EVERY": 10, "DRAWS": 2, "FEWEST_EXAMPLES": 16}
+
+
+@pytest.fixture(autouse=True)
+def quick_first_stage(monkeypatch):
+    for name, value in QUICK.items():
+        monkeypatch.setattr(mutual_information, name, value)
 
 
 def make_model(*tasks, seed: int = 0, **changes) -> SentenceModel:

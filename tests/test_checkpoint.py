@@ -21,12 +21,12 @@ from minbert.training import Objective, fit
 from regularizers import OPTIONS, build
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = 8  # 18 examples in batches of 6: epochs of 3, 3 and 2 steps
+STEPS = 8  # 30 examples in batches of 10: epochs of 3, 3 and 2 steps
 
 
 def run(option: str, checkpoint: Checkpoint, interrupt=lambda step: None, steps: int = STEPS, seed: int = 0):
     """interrupt(n) is called before step n, and with "epoch 1" and so on before each epoch is scored."""
-    dataset, model = make_dataset(size=18), make_model(seed=seed)
+    dataset, model = make_dataset(size=30), make_model(seed=seed)
     objective, log = Objective(model, build(option)), Log()
     objective.method.attach(model)
     collate, count = dataset.collate, itertools.count(1)
@@ -41,7 +41,10 @@ def run(option: str, checkpoint: Checkpoint, interrupt=lambda step: None, steps:
         return {"seen": epoch}
 
     dataset.collate = collate_and_interrupt
-    plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(6, 0, epoch)]  # noqa: E731
+
+    def plan(epoch: int):  # a first stage, which has epoch 0 to itself, is not interrupted
+        return [(dataset if epoch else make_dataset(size=30), rows) for rows in dataset.shuffled(10, 0, epoch)]
+
     with Runtime(torch.device("cpu")) as here:
         totals, history = fit(objective, plan, score, steps, Settings(lr=1e-2, warmup=0.1), here, log, checkpoint)
     return objective.state_dict(), totals, history, log.rows
@@ -81,7 +84,7 @@ def test_resumed_equals_uninterrupted(option, at, tmp_path):
     whole, resumed = run(option, Checkpoint(None)), run(option, Checkpoint(tmp_path / "checkpoint"))
     assert same_run(whole, resumed)
     assert resumed[2] == [{"epoch": e, "seen": e} for e in (1, 2, 3)]
-    assert counts(resumed)[:2] == (STEPS, 48) and resumed[1]["epochs"] == 3  # 18 + 18 + 12 examples
+    assert counts(resumed)[:2] == (STEPS, 80) and resumed[1]["epochs"] == 3  # 30 + 30 + 20 examples
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
 

@@ -1,5 +1,6 @@
 """The contract of regularizers/base.py, for every registered method and every kind of task."""
 
+import copy
 import inspect
 import re
 from pathlib import Path
@@ -18,7 +19,9 @@ from minbert.weights import is_inserted, plain_name
 from regularizers import OPTIONS, build, describe
 from regularizers.base import Method, Sum
 
-COMBINATIONS = ["frozen+smart", "smart+frozen", "adapter+lhuc", "smart+pal+lhuc", "lnsr+l2sp", "mixout+r4f+noise"]
+COMBINATIONS = [
+    "frozen+smart", "smart+frozen", "adapter+lhuc", "smart+pal+lhuc", "lnsr+l2sp", "mixout+r4f+noise", "mine+smart",
+]  # fmt: skip
 SETTINGS = Settings(lr=1e-2, weight_decay=0.1, clip=1.0)
 
 
@@ -29,13 +32,14 @@ class Trainer:
         self.dataset = make_dataset(task)
         self.model, self.method = make_model(task, **config), build(option, settings)
         self.method.attach(self.model)
+        self.method.warmup(self.model, lambda: map(self.dataset.collate, (list(range(12)), list(range(12, 24)))))
         self.objective = Objective(self.model, self.method).train()
         self.optimizer = AdamW(parameter_groups(self.model, 0.1, self.method.undecayed(self.model)), lr=1e-2)
         self.done = 0
 
     def steps(self, number: int):
         for _ in range(number):
-            rows = [(self.done * 5 + i) % 24 for i in range(5)]
+            rows = [(self.done * 10 + i) % 24 for i in range(10)]
             self.terms, _ = backward(self.objective, self.dataset, rows, SETTINGS, CPU, CPU.scaler(), self.done)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
@@ -55,7 +59,7 @@ def plain_run(steps: int = 6):
     model, dataset = make_model(task).train(), make_dataset(task)
     optimizer = AdamW(parameter_groups(model, 0.1), lr=1e-2)
     for step in range(steps):
-        batch = dataset.collate([(step * 5 + i) % 24 for i in range(5)])
+        batch = dataset.collate([(step * 10 + i) % 24 for i in range(10)])
         torch.manual_seed(derive_seed(0, step, 0, 0))
         torch.nn.functional.cross_entropy(model(batch).logits, batch.labels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -70,7 +74,7 @@ def test_a_neutral_method_equals_plain_fine_tuning_bit_for_bit(option):
     assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
 
 
-@pytest.mark.parametrize("option", ["smart+l2sp+lnsr", "mixout+r3f", "noise+smart"])
+@pytest.mark.parametrize("option", ["smart+l2sp+lnsr", "mixout+r3f", "noise+mine+ib"])
 def test_neutral_methods_together_do_too(option):
     settings = [f"{name}.{key}={value}" for name in option.split("+") for key, value in OPTIONS[name].neutral.items()]
     assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
@@ -117,8 +121,12 @@ def test_more_padding_changes_nothing(option, kind, monkeypatch):
     trainer = Trainer(option, task=KINDS[kind], **no_dropout)
     trainer.objective.double()
     results = []
+    start, optimizers = copy.deepcopy(trainer.objective.state_dict()), trainer.method.optimizers()
     for extra in (0, 6):
-        batch = trainer.dataset.collate([0, 3, 7, 9, 12])
+        trainer.objective.load_state_dict(start)  # a penalty may train networks of its own
+        for optimizer in optimizers:
+            optimizer.state.clear()
+        batch = trainer.dataset.collate([0, 3, 7, 9, 12, 13, 17, 19, 22])
         for field in ("input_ids", "token_type_ids", "attention_mask"):
             setattr(batch, field, torch.nn.functional.pad(getattr(batch, field), (0, extra)))
         trainer.model.zero_grad()
@@ -182,6 +190,7 @@ def test_a_part_draws_the_same_alone_and_in_company():
         ("smrat", [], "'smrat' is none of finetune, "),
         ("l2sp+frozen", [], "l2sp needs the pretrained weights to change, and frozen freezes them"),
         ("adapter+mixout", [], "mixout needs the pretrained weights to change, and adapter freezes them"),
+        ("mine+frozen", [], "mine needs the hidden states to change, and frozen freezes them"),
         ("frozen+lnsr", [], "lnsr needs the hidden states to change, and frozen freezes them"),
         ("r3f+r4f", [], "r3f and r4f are both R3F; take one of them"),
         ("smart+smart", [], "each method once"),

@@ -15,7 +15,7 @@ from minbert.settings import Settings
 from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.training import Objective, fit
-from regularizers import OPTIONS, build
+from regularizers import OPTIONS, build, mutual_information
 from regularizers.base import Method
 
 
@@ -41,8 +41,10 @@ def length(loss, model) -> float:
 
 
 @pytest.mark.parametrize("option", [name for name, o in OPTIONS.items() if o.penalty is not Method.penalty])
-def test_gradient_of_the_penalty(option, trained):
+def test_gradient_of_the_penalty(option, trained, monkeypatch):
     model, dataset = trained
+    for name, value in {"STEPS": 500, "EVERY": 50}.items():
+        monkeypatch.setattr(mutual_information, name, value)
     method, shares = build(option), []
     model = copy.deepcopy(model)
     method.attach(model)
