@@ -37,6 +37,7 @@ class Meter:
         self.logged = {"tokens": 0, "seconds": 0.0}  # the counts at that line
         self.epoch, self.losses = 0, []  # the task loss of each step of this epoch
         self.lr, self.norm = 0.0, 0.0  # of the last step
+        self.skipped = 0  # steps in a row whose gradient was not finite
 
     def restart_clock(self) -> None:
         """Training begins, or begins again."""
@@ -96,13 +97,14 @@ class Meter:
         )
 
     def check_finite(self, pending: list[Step], table: list[list[float]], norms: list[float]) -> None:
-        """In fp16 infinite gradients are a matter of course, and the scaler skips the step; but not all steps."""
-        skipping = self.runtime.precision == "fp16" and any(map(math.isfinite, norms))
-        for i, step in enumerate(pending):
-            loss, gradient = sum(table[i]), 0.0 if skipping else norms[i]
-            if not math.isfinite(loss + gradient):
+        """In fp16 infinite gradients are a matter of course, and the scaler skips the step; but not ten in a row."""
+        for i, (step, losses, norm) in enumerate(zip(pending, table, norms)):
+            finite = math.isfinite(sum(losses))
+            self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+            allowed = LOG_EVERY - 1 if self.runtime.precision == "fp16" else 0
+            if not finite or self.skipped > allowed:
                 number = self.steps - len(pending) + i + 1
-                what = "gradient" if math.isfinite(loss) else "loss"
+                what = "gradient" if finite else "loss"
                 lines = ", ".join(str(step.dataset.examples[row].line) for row in step.rows)
                 raise TrainingError(f"step {number}: the {what} is not finite; {step.dataset.path} lines {lines}")
 

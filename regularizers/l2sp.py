@@ -18,6 +18,8 @@ Differences:
   D1  Weights only, as in the authors' code: no bias, no LayerNorm. include="all" takes those, too.
   D2  AdamW's own decay, a pull to zero, is off for what the penalty covers.
   D3  α and β are the authors' for ResNet; no BERT value is published. The gradient goes through Adam's moments.
+      |∇ penalty| / |∇ L| after 20 steps from the trained sample model: .03 (tests/test_not_inert.py); it grows with
+      the distance.
 """
 
 from torch import Tensor, nn

@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS = 8  # 30 examples in batches of 10: epochs of 3, 3 and 2 steps
 
 
-def run(option: str, checkpoint: Checkpoint, interrupt=lambda step: None, steps: int = STEPS, seed: int = 0):
+def run(option: str, checkpoint: Checkpoint, interrupt=lambda step: None, steps: int = STEPS, precision: str = "fp32"):
     """interrupt(n) is called before step n, and with "epoch 1" and so on before each epoch is scored."""
-    dataset, model = make_dataset(size=30), make_model(seed=seed)
+    dataset, model = make_dataset(size=30), make_model()
     objective, log = Objective(model, build(option)), Log()
     objective.method.attach(model)
     collate, count = dataset.collate, itertools.count(1)
@@ -45,7 +45,7 @@ def run(option: str, checkpoint: Checkpoint, interrupt=lambda step: None, steps:
     def plan(epoch: int):  # a first stage, which has epoch 0 to itself, is not interrupted
         return [(dataset if epoch else make_dataset(size=30), rows) for rows in dataset.shuffled(10, 0, epoch)]
 
-    with Runtime(torch.device("cpu")) as here:
+    with Runtime(torch.device("cpu"), precision) as here:
         totals, history = fit(objective, plan, score, steps, Settings(lr=1e-2, warmup=0.1), here, log, checkpoint)
     return objective.state_dict(), totals, history, log.rows
 
@@ -87,6 +87,16 @@ def test_resumed_equals_uninterrupted(option, at, tmp_path):
     assert counts(resumed)[:2] == (STEPS, 80) and resumed[1]["epochs"] == 3  # 30 + 30 + 20 examples
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_scale_of_fp16_is_kept(tmp_path, monkeypatch):
+    """It starts so high that the first steps are skipped; a resumed run must not skip again."""
+    scaler = lambda self: torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=3)  # noqa: E731
+    monkeypatch.setattr(Runtime, "scaler", scaler)
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoint(tmp_path), sends(signal.SIGTERM, 5), precision="fp16")
+    whole, resumed = (run("finetune", c, precision="fp16") for c in (Checkpoint(None), Checkpoint(tmp_path)))
+    assert same_run(whole, resumed)
 
 
 def test_the_step_is_finished_first(tmp_path):
