@@ -83,8 +83,11 @@ class Run:
 
     def __exit__(self, kind, error, trace) -> None:
         """A run whose loss was not finite has failed, and says so in its metrics too. One that was stopped by
-        anything else can go on."""
+        anything else can go on; a mistake that shows before the first step leaves nothing behind."""
         self.bar.close()
+        if kind is InputError and self.active and os.listdir(self.folder) == ["settings.json"]:
+            shutil.rmtree(self.folder)
+            return
         if kind is TrainingError:
             unknown = dict.fromkeys(UNKNOWN.split())
             self.write("metrics.json", self.about() | unknown | {"failed": True, "failure": str(error)})

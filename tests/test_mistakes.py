@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train
+from regularizers import mutual_information
 
 ABSENT = "mps" if not torch.backends.mps.is_available() else "cuda"
 
@@ -164,6 +165,15 @@ def test_one_line_and_nothing_left_behind(here, capsys, name):
     assert message.format(here=here) in errors
     assert errors.startswith("train.py: ") and errors.count("\n") == 1 and out == ""
     assert everything(here) == before
+
+
+def test_a_mistake_that_a_method_finds_in_its_first_stage(here, capsys, monkeypatch):
+    monkeypatch.setattr(mutual_information, "FEWEST_EXAMPLES", 128)  # as it is outside of the tests
+    before = everything(here)
+    assert train.main([*flags(here), "--option", "mine"]) == 2
+    out, errors = capsys.readouterr()
+    assert "--option mine needs 128 training examples" in errors and errors.count("\n") == 1
+    assert "stopped" not in out and everything(here) == before
 
 
 def test_no_permission_at_out(here, capsys, monkeypatch):
