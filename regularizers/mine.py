@@ -22,7 +22,7 @@ Symbols:  paper   | code            | default          | where
                   | self.marginals  | all_pairs, see D5 | (7)
 
 Cost: no extra pass of BERT; G on B² pairs for each pair of layers, twice forward and once back. First stage: up to
-five forward passes over the training set, and 2,000 steps of G. |∇ λR| / |∇ L| on the trained sample model
+five forward passes over the training set, and up to 2,000 steps of G. |∇ λR| / |∇ L| on the trained sample model
 (tests/test_not_inert.py): .74.
 
 Differences:
