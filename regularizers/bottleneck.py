@@ -22,7 +22,7 @@ Symbols:  paper   | code            | default          | where
                   | self.marginals  | all_pairs, see D5 | (m3)
 
 Cost: no extra pass of BERT; G on B² pairs for each layer, twice forward and once back. First stage: up to five
-forward passes over the training set, and 2,000 steps of G. |∇ penalty| / |∇ L| on the trained sample model
+forward passes over the training set, and up to 2,000 steps of G. |∇ penalty| / |∇ L| on the trained sample model
 (tests/test_not_inert.py): ib 1.0, ib-sp 1.1.
 
 Differences:
@@ -89,9 +89,9 @@ class Bottleneck(Method):
         estimators = self.estimators[batch.task.name]
         z = estimators.project(self.states(clean, batch))  # D5
         estimators.ascend(z, self.optimizer)  # (m3)
-        return {"information": self.weight * self.measure(estimators.estimate(z), estimators.reference).sum()}
+        return {"information": self.weight * self.cost(estimators.estimate(z), estimators.reference).sum()}
 
-    def measure(self, information: Tensor, reference: Tensor) -> Tensor:
+    def cost(self, information: Tensor, reference: Tensor) -> Tensor:
         return information.relu()  # (m1) D1
 
     def states(self, output, batch) -> Tensor:
@@ -120,5 +120,5 @@ class BottleneckStart(Bottleneck):
             weight=weight, layers=layers, marginals=marginals, proj_dim=proj_dim, hidden=hidden, phi_lr=phi_lr
         )
 
-    def measure(self, information: Tensor, reference: Tensor) -> Tensor:
+    def cost(self, information: Tensor, reference: Tensor) -> Tensor:
         return DISTANCES[self.mode](information - reference)  # (m2) D2

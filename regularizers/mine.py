@@ -22,7 +22,7 @@ Symbols:  paper   | code            | default          | where
                   | self.marginals  | all_pairs, see D5 | (7)
 
 Cost: no extra pass of BERT; G on B² pairs for each pair of layers, twice forward and once back. First stage: up to
-five forward passes over the training set, and 2,000 steps of G. |∇ λR| / |∇ L| on the trained sample model
+five forward passes over the training set, and up to 2,000 steps of G. |∇ λR| / |∇ L| on the trained sample model
 (tests/test_not_inert.py): .74.
 
 Differences:
@@ -31,10 +31,10 @@ Differences:
   D2  The g of (8) is the bound of (7) on the batch: G itself is defined but for a constant, and b would mean nothing.
   D3  The first stage works on states with dropout, new masks in each pass, in batches like those of the second; a
       tenth of the batches is held out. It ends when the bound on these stops to rise, and b is their mean bound. The
-      paper does not say whether dropout was on; a reference without it is out of reach for a model that has not
-      moved an inch. all-MiniLM-L6-v2 on RTE, layers 1-2 | 3-4 | 5-6, batches of 32, in nats, log 32 = 3.47; "start"
-      is a new pass with dropout over the examples of the fit, where fine-tuning begins; standard deviations over
-      batches .13 to .23, of the third and the last row up to 2 (python -m benchmarks.cls_information):
+      paper does not say whether dropout was on; without it, a model that has not moved yet is already nats away from
+      its reference. all-MiniLM-L6-v2 on RTE, layers 1-2 | 3-4 | 5-6, batches of 32, nats, log 32 = 3.47; "start" is
+      a new pass with dropout over the examples of the fit, where fine-tuning begins, ± .13 to .23 over batches in
+      the first two rows, up to 2 in the others (python -m benchmarks.cls_information):
           fitted to states            b, held out           the same, fitted      start
           with dropout, 16 dims        .51 |  .32 |  .28     .53 |  .36 |  .34     .48 |   .30 |  .29
           with dropout, all 384       1.35 | 1.80 | 2.61    1.60 | 2.28 | 3.10    1.39 |  2.00 | 2.78

@@ -11,6 +11,7 @@ reference must come from what it will be compared with: `first_stage` sees the b
 will see them, with dropout on. P pairs of variables, V variables, B batch, D width, H hidden, q projected width.
 """
 
+import logging
 import math
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from minbert.errors import InputError
 from minbert.losses import full
 
+logger = logging.getLogger("minbert")
 MARGINALS = ("all_pairs", "permute")
 DISTANCES = {"abs": torch.abs, "squared": torch.square, "signed": lambda gap: gap}
 SMALLEST_BATCH, FEWEST_EXAMPLES = 8, 128  # an estimate from less says nothing
@@ -120,12 +122,13 @@ def log_mean_exp(scores: Tensor) -> Tensor:
 
 
 def mean_over_ranks(tensors) -> list[Tensor]:
-    """Whatever an estimator learns passes through here, so that it is the same on every rank, bit for bit."""
+    """Whatever estimators learn or decide by passes through here, and so is the same on every rank, bit for bit."""
+    tensors = [tensor.contiguous() for tensor in tensors]
     if dist.is_available() and dist.is_initialized():
         for tensor in tensors:
             dist.all_reduce(tensor)
             tensor /= dist.get_world_size()
-    return list(tensors)
+    return tensors
 
 
 def large_enough(batch) -> bool:
@@ -173,7 +176,12 @@ def first_stage(option: str, tasks: nn.ModuleDict, model, batches, states, lr: f
     model.train()
     for name, estimators in tasks.items():
         own = lambda: (b for b in batches() if b.task.name == name and len(b) >= SMALLEST_BATCH)  # noqa: B023, E731
-        fit(estimators, draw(option, estimators, model, own, states), lr)
+        draws = draw(option, estimators, model, own, states)
+        fit(estimators, draws, lr)
+        if not dist.is_available() or not dist.is_initialized() or dist.get_rank() == 0:
+            found, rows = " ".join(f"{value:.2f}" for value in estimators.reference), len(draws[0][0])
+            most = f"; {rows} examples show at most {math.log(rows):.2f}" if estimators.marginals == "all_pairs" else ""
+            logger.warning("%s: layers of the pretrained model on %s share %s nats%s", option, name, found, most)
 
 
 @torch.no_grad()
@@ -190,9 +198,10 @@ def draw(option: str, estimators: Estimators, model, batches, states) -> list[li
             f"{SMALLEST_BATCH}, not {count} in {number}"
         )
     mean = total / count
+    std = (squares / count - mean.square()).clamp(min=1e-10).sqrt()
+    mean, std = mean_over_ranks([mean.to(estimators.mean), std.to(estimators.std)])
     estimators.mean.copy_(mean)
-    estimators.std.copy_((squares / count - mean.square()).clamp(min=1e-10).sqrt())
-    mean_over_ranks([estimators.mean, estimators.std])
+    estimators.std.copy_(std)
     draws = max(1, min(DRAWS, ENOUGH // count))
     return [[estimators.project(states(model(batch), batch)) for batch in batches()] for _ in range(draws)]
 

@@ -165,6 +165,9 @@ class Part(Method):
     def attach(self, model):
         self.order.append(self.name)
 
+    def warmup(self, model, batches):
+        self.drawn = torch.rand(1).item()
+
 
 def test_a_sum_attaches_inserting_parts_first_and_takes_the_most_careful_settings():
     a, b, c = Part("a", False, None, True), Part("b", True, 1e-3, False), Part("c", True, 3e-4, False)
@@ -182,6 +185,16 @@ def test_a_part_draws_the_same_alone_and_in_company():
         torch.manual_seed(5)
         drawn.append(trainer.objective(batch)[1]["smart.smoothness"])
     assert torch.equal(*drawn)
+
+
+def test_a_first_stage_draws_the_same_alone_and_in_company():
+    a, b = Part("a", False, None, False), Part("b", False, None, False)
+    drawn = []
+    for parts in ({"b": b}, {"a": a, "b": b}):
+        torch.manual_seed(5)
+        Sum(parts).warmup(None, None)
+        drawn.append(b.drawn)
+    assert drawn[0] == drawn[1] != a.drawn
 
 
 @pytest.mark.parametrize(

@@ -151,12 +151,27 @@ def test_the_first_stage_measures_states_with_dropout_and_changes_no_weight():
     assert (estimators.mean - noisy.mean(0)).abs().max() < 0.3
 
 
-def test_the_first_stage_repeats_and_keeps_apart_what_tasks_share():
+def test_the_first_stage_tells_what_it_found(caplog):
+    method, *_ = first_stage("ib")
+    first, second = method.estimators[TASK.name].reference.tolist()
+    expected = f"on rte share {first:.2f} {second:.2f} nats; 16 examples show at most 2.77"
+    assert f"ib: layers of the pretrained model {expected}" in caplog.text
+
+
+def test_the_first_stage_repeats_and_keeps_tasks_apart(monkeypatch):
     one, two = (first_stage("mine", seed=0)[0].state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
     other = first_stage("mine", seed=1)[0].state_dict()
     assert not torch.equal(one["estimators.rte.reference"], other["estimators.rte.reference"])
+    seen, draw = [], mutual_information.draw
+
+    def spy(option, estimators, model, batches, states):
+        seen.append({batch.task.name for batch in batches()})
+        return draw(option, estimators, model, batches, states)
+
+    monkeypatch.setattr(mutual_information, "draw", spy)
     both, model, batches = first_stage("mine", TASK, KINDS["regression"])
+    assert seen == [{"rte"}, {"stsb"}]
     assert both.estimators.keys() == {"rte", "stsb"}
     before = {name: t.clone() for name, t in both.state_dict().items()}
     assert not torch.equal(before["estimators.rte.mean"], before["estimators.stsb.mean"])
@@ -221,9 +236,10 @@ def test_a_resumed_run_has_no_first_stage(tmp_path, monkeypatch):
         fit(objective, plan, lambda e: {}, steps, Settings(lr=1e-2, warmup=0.0), CPU, Log(), checkpoint)
         return objective.state_dict()
 
-    run(Checkpoint(tmp_path), 6)
+    whole = run(Checkpoint(tmp_path), 6)
     assert len(stages) == 1
     kept = Checkpoint(tmp_path)
     resumed = run(kept, 6)
     assert len(stages) == 1 and kept.last_step == 6
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert resumed["method.parts.mine.estimators.rte.reference"].abs().min() > 0

@@ -101,6 +101,25 @@ class Fake(Method):
             model.bert.pooler.bias.add_(0.01)
 
 
+def test_a_first_stage_sees_the_pieces_that_training_sees():
+    seen, dataset, settings = [], make_dataset(size=12), Settings(lr=1e-3, warmup=0.0, accumulate=6)
+
+    class First(Method):
+        def warmup(self, model, batches):
+            assert torch.is_autocast_enabled("cpu")  # in the run's precision
+            drawn = torch.rand(1).item()
+            seen.append(([batch.index.tolist() for batch in batches()], [len(b) for b in batches()], drawn))
+
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        plan = lambda epoch: [(dataset, list(range(7))), (dataset, list(range(7, 12)))]  # noqa: E731
+        objective = Objective(make_model(seed=noise), First())
+        fit(objective, plan, lambda e: {}, 2, settings, Runtime(torch.device("cpu"), "bf16"), Log())
+    pieces, sizes, _ = seen[0]
+    assert sizes == [2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1] and pieces[:2] == [[0, 6], [1]]
+    assert sorted(row for piece in pieces for row in piece) == list(range(12)) and seen[0] == seen[1]
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_fit_equals_the_loop_written_out(scaled, monkeypatch):
     """Eight steps over two epochs, bit for bit: schedule, decay, no bias correction, clipping, dropout in each
