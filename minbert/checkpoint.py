@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import shutil
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from minbert.errors import InputError
 from minbert.weights import plain_name
 
 logger = logging.getLogger("minbert")
+NAME = re.compile(r"(\d+)-step(\d+)-[0-9a-f]{64}\.safetensors")
 KEPT = 2  # should the last file turn out damaged, there is the one before
 
 
@@ -30,6 +32,7 @@ class Checkpoint:
     def __init__(self, folder: Path | None, steps: int | None = None, minutes: float | None = None, active=True):
         self.folder, self.steps, self.minutes, self.active = folder, steps, minutes, active
         self.last_step, self.last_time = 0, time.monotonic()
+        self.damaged: list[Path] = []
 
     def is_due(self, step: int) -> bool:
         if self.folder is None:
@@ -52,7 +55,7 @@ class Checkpoint:
 
     def write(self, step: int, tensors: dict[str, Tensor], progress: str) -> None:
         before = self.files()
-        number = 1 + max((int(path.name.split("-")[0]) for path in before), default=0)
+        number = 1 + max(map(number_of, before), default=0)
         temporary = self.folder / ".new"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -63,12 +66,15 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise InputError(f"the checkpoint of step {step} cannot be written to {self.folder}: {why}") from None
-        for path in before[: 1 - KEPT]:
+        whole = [path for path in self.files() if path not in self.damaged]
+        for path in [*self.damaged, *whole[:-KEPT]]:
             path.unlink()
+        self.damaged = []
 
     def files(self) -> list[Path]:
         """Oldest first."""
-        return sorted(self.folder.glob("*-step*-*.safetensors"))
+        found = self.folder.iterdir() if self.folder.exists() else ()
+        return sorted((path for path in found if NAME.fullmatch(path.name) and path.is_file()), key=number_of)
 
     def load(self, objective: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict | None:
         """Put the last undamaged state back and return its `progress`, or None where none was kept.
@@ -76,7 +82,7 @@ class Checkpoint:
         Raises InputError where all are damaged, or where the state is that of another model or method.
         """
         files = self.files() if self.folder is not None else []
-        whole = next((path for path in reversed(files) if is_whole(path)), None)
+        whole = next((path for path in reversed(files) if self.is_whole(path)), None)
         if whole is None:
             if files:
                 raise InputError(f"{self.folder}: no checkpoint is undamaged; delete the folder to start anew")
@@ -90,6 +96,14 @@ class Checkpoint:
         self.last_step = progress["step"]
         logger.warning("going on after step %d", self.last_step)
         return progress
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether the file still has the checksum in its name. If not, it goes when the next is written."""
+        if path.stem.endswith(digest(path)):
+            return True
+        logger.warning("%s is damaged (its checksum differs) and passed over", path)
+        self.damaged.append(path)
+        return False
 
     @staticmethod
     def restore(tensors: dict[str, Tensor], numbers: list, objective: nn.Module, optimizers: list) -> None:
@@ -118,14 +132,14 @@ def entries(state: dict, kind: type):
     return [(i, key, value) for i, slots in state.items() for key, value in slots.items() if isinstance(value, kind)]
 
 
+def number_of(path: Path) -> int:
+    return int(NAME.fullmatch(path.name)[1])
+
+
+def step_of(path: Path) -> int:
+    return int(NAME.fullmatch(path.name)[2])
+
+
 def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_whole(path: Path) -> bool:
-    """Whether the file still has the checksum in its name; says so if not."""
-    if path.stem.endswith(digest(path)):
-        return True
-    logger.warning("%s is damaged (its checksum differs): the checkpoint before it is used", path)
-    return False

@@ -35,8 +35,11 @@ class TrainingError(RuntimeError):
     """Training itself broke down (a loss that is not finite). Exit status 1."""
 
 
-class Interrupted(Exception):
-    """A signal ended the run. Exit status 128 + its number: 130 for SIGINT, 143 for SIGTERM."""
+class Interrupted(BaseException):
+    """A signal ended the run. Like KeyboardInterrupt no Exception: who catches a library's errors must not catch it.
+
+    Exit status 128 + its number: 130 for SIGINT, 143 for SIGTERM.
+    """
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}")

@@ -1,6 +1,7 @@
 """Files of a task -> examples. A file's suffix says how its records are written: see READERS at the end."""
 
 import csv
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 
 from minbert.errors import InputError
-from minbert.tasks import Task
+from minbert.tasks import ROWS, Task
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         missing = f"neither {paths[0]} nor {paths[1]} exists" if paths[1:] else f"{paths[0]} does not exist"
-        download = f"`python -m minbert.download {task.name} --to {data}` fetches them"
-        raise InputError(f"{missing}: --data names the folder that holds the tasks' files, and {download}")
+        advice = "--data names the folder that holds the tasks' files"
+        if split in ROWS[task.name]:  # it is public
+            advice += f", and `python -m minbert.download {task.name} --to {shlex.quote(str(data))}` fetches them"
+        raise InputError(f"{missing}: {advice}")
     return read_file(task, path, split)
 
 
@@ -99,14 +102,19 @@ def read_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
 def read_quoted_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of its last line and the fields of each record, which may run over several lines.
 
-    Fields may stand in quotes, and a quote inside is doubled.
+    Fields may stand in quotes, and a quote inside is doubled. A quote that is never closed must not make many records
+    one: with a line, it would swallow the tabs of that line.
     """
-    reader = csv.reader((line + "\n" for _, line in read_lines(path)), delimiter="\t")
+    reader = csv.reader((line + "\n" for _, line in read_lines(path)), delimiter="\t", strict=True)
+    start = 1
     try:
         for fields in reader:
+            if any("\n" in field and "\t" in field for field in fields):
+                raise csv.Error("a quote runs over the end of the record")
             yield reader.line_num, fields
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: {error}") from None
+        raise InputError(f"{path}:{start}: the quotes of the record that begins here do not match: {error}") from None
 
 
 def read_labelled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -1,10 +1,11 @@
-"""The run folder: settings, log, metrics, model. It appears when training starts and is never overwritten."""
+"""The run folder: settings, log, metrics, model. It appears when training starts; no other run ever overwrites it."""
 
 import contextlib
 import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -17,9 +18,14 @@ from tqdm import tqdm
 
 import minbert
 from minbert import predictions
-from minbert.checkpoint import Checkpoint
+from minbert.checkpoint import Checkpoint, step_of
 from minbert.errors import InputError, TrainingError
 from minbert.weights import save_model, save_trained, write_text
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 # What metrics.json cannot tell of a run whose loss was not finite.
 UNKNOWN = "score metrics majority epochs steps train_loss seconds examples_per_second tokens_per_second history"
@@ -38,15 +44,20 @@ class Run:
     def start(self, config, steps: int) -> "Run":
         """Make the folder, with settings.json in it: all is read, training can begin."""
         self.earlier = []  # lines that a resumed run has in its log already
+        keeps = None if self.settings.save == "none" else self.folder / "checkpoint"
         if self.active:
             resolved = asdict(self.settings) | {"config": asdict(config)} | environment(self.runtime)
+            resolved |= {name: absolute(resolved[name]) for name in ("model", "data")}  # a resumed run may be elsewhere
             if self.settings.resume:
                 self.continue_as(resolved)
             else:
                 self.make_folder(resolved)
-        keeps = None if self.settings.save == "none" else self.folder / "checkpoint"
+            keeps = keeps and self.folder / "checkpoint"
+            self.claim()
         every = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
         self.checkpoint = Checkpoint(keeps, *every, active=self.active)
+        if self.active and self.settings.resume and not (keeps and self.checkpoint.files()):
+            self.say("no checkpoint was kept: the run starts from its beginning")
         # A bar on a terminal; elsewhere it is off, and `log` prints plain lines.
         hidden = not (self.active and sys.stderr.isatty())
         self.bar = tqdm(total=steps, unit="step", disable=hidden, dynamic_ncols=True)
@@ -56,6 +67,7 @@ class Run:
         """It appears with its settings.json in it or not at all, and never in the place of another run's."""
         for _ in range(100):
             temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+            parents = [parent for parent in temporary.parents if not parent.exists()]
             try:
                 temporary.mkdir(parents=True)
                 write_json(temporary / "settings.json", resolved | {"out": str(self.folder)})
@@ -64,6 +76,9 @@ class Run:
             except OSError as error:
                 shutil.rmtree(temporary, ignore_errors=True)
                 if not self.folder.exists() or self.settings.out:
+                    for parent in parents:
+                        with contextlib.suppress(OSError):
+                            parent.rmdir()
                     raise InputError(f"--out {self.folder} cannot be made: {error.strerror}") from None
                 self.folder = default_folder(self.settings)  # another run of the same second was faster
         raise InputError(f"--out {self.folder} exists: name another")
@@ -78,6 +93,21 @@ class Run:
         with contextlib.suppress(FileNotFoundError):
             self.earlier = (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
 
+    def claim(self) -> None:
+        """One process at a time works on a run. The system takes the lock back however the process ends.
+
+        Raises InputError if another has it. What a process that was killed left under temporary names is removed.
+        """
+        self.lock = (self.folder / "settings.json").open("rb")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{self.folder}: another process is at work on this run") from None
+        for path in self.folder.rglob(".*"):
+            if path.is_file():
+                path.unlink()
+
     def __enter__(self) -> "Run":
         return self
 
@@ -91,10 +121,16 @@ class Run:
         if kind is TrainingError:
             unknown = dict.fromkeys(UNKNOWN.split())
             self.write("metrics.json", self.about() | unknown | {"failed": True, "failure": str(error)})
-        elif kind is not None and self.checkpoint.folder:
-            self.say(f"stopped; this goes on from the last checkpoint: python {sys.argv[0]} --resume {self.folder}")
-        elif kind is not None:
-            self.say("stopped; with --save none there is no checkpoint to go on from")
+        elif kind is not None and not (self.folder / "metrics.json").exists():
+            self.say(f"stopped; {self.way_on()}")
+
+    def way_on(self) -> str:
+        if self.checkpoint.folder is None:
+            return "with --save none there is no checkpoint to go on from"
+        program = "python" if self.runtime.world == 1 else f"torchrun --nproc-per-node {self.runtime.world}"
+        command = f"{program} {sys.argv[0]} --resume {shlex.quote(str(self.folder))}"
+        kept = [path for path in self.checkpoint.files() if path not in self.checkpoint.damaged]
+        return f"this goes on {f'after step {step_of(kept[-1])}' if kept else 'from the beginning'}: {command}"
 
     def about(self) -> dict:
         s = self.settings
@@ -167,6 +203,11 @@ class Run:
         self.say(f"{task.name} dev {describe_scores(task, scores)}  {self.folder}")
 
 
+def absolute(name: str) -> str:
+    """The whole path of a folder; a model hub name as it is."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
 def write_json(path: Path, values: dict) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
@@ -190,7 +231,7 @@ def default_folder(settings) -> Path:
     """runs/<task>-<option>-seed<seed>-<time>, with a number where that is taken."""
     name = f"{settings.task}-{settings.option}-seed{settings.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = [name, *(f"{name}-{i}" for i in range(2, 100))]
-    return next(folder for n in names if not (folder := Path("runs") / n).exists())
+    return next((folder for n in names if not (folder := Path("runs") / n).exists()), Path("runs") / name)
 
 
 def environment(runtime) -> dict:

@@ -86,6 +86,8 @@ class Settings:
         for name in ("model", "data", "out"):
             if getattr(self, name) == "":
                 raise InputError(f"{flag(name)} is empty")
+            if not is_utf8(getattr(self, name) or ""):  # settings.json could not hold it
+                raise InputError(f"{flag(name)} is not UTF-8")
         return self
 
     def resolve(self, **defaults) -> "Settings":
@@ -105,18 +107,28 @@ class Settings:
     def changes(self) -> str:
         """What differs from the defaults, for the first lines of a run."""
         usual = Settings().resolve()
-        skipped = ("task", "data", "model", "option", "out", "resume", "seed", "init_seed", "data_seed")
+        # The first are said anyway; precision and device are no longer "auto" in a resumed run.
+        skipped = "task data model option out resume seed init_seed data_seed precision device".split()
         pairs = [(f.name, getattr(self, f.name), getattr(usual, f.name)) for f in fields(self) if f.name not in skipped]
         changed = [(name, value) for name, value, default in pairs if value != default and value is not None]
-        return " ".join(
-            f"{flag(name)} {' '.join(value) if isinstance(value, tuple) else value}" for name, value in changed
-        )
+        return " ".join(spelled(name, value) for name, value in changed)
 
     def config_changes(self) -> dict:
         """The fields of config.json that these settings replace: one dropout for encoder, attention and head."""
         if self.dropout is None:
             return {}
         return {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
+
+
+def is_utf8(text: str) -> bool:
+    return text.encode(errors="replace") == text.encode(errors="surrogateescape")
+
+
+def spelled(name: str, value) -> str:
+    """As on the command line: --no-compile, --set a b"""
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {' '.join(value) if isinstance(value, tuple) else value}"
 
 
 def flag(name: str) -> str:

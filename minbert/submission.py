@@ -90,6 +90,8 @@ def main(argv: list[str]) -> int:
             return 1
         print(*pack(args.folder, args.out, args.data), args.out, sep="\n")
         return 0
+    except KeyboardInterrupt:
+        return 130
     except (InputError, OSError) as error:
         print(f"submission: {error}", file=sys.stderr)
         return 2

@@ -147,6 +147,8 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
             # A sum is quick, and finite only if all numbers are; that of huge ones may be infinite all the same.
             if not own.sum().isfinite() and not own.isfinite().all():
                 raise InputError(f"{source}: {name} holds NaN or infinity")
+        elif not name.startswith("pooler."):
+            raise InputError(f"the model has a parameter {ours}, which is none of BERT's")
 
 
 def canonical(name: str) -> str:

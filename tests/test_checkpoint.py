@@ -155,6 +155,24 @@ def test_only_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path, c
         run("smart", Checkpoint(tmp_path))
 
 
+def test_a_damaged_checkpoint_goes_before_a_good_one_does(tmp_path):
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoint(tmp_path, steps=1), sends(signal.SIGINT, 5))
+    good, last = Checkpoint(tmp_path).files()
+    last.write_bytes(b"")
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoint(tmp_path), sends(signal.SIGINT, 1))
+    assert [path.name.split("-")[1] for path in Checkpoint(tmp_path).files()] == ["step4", "step5"]
+    assert good.exists() and not last.exists()
+
+
+def test_other_files_in_the_folder_are_none_of_ours(tmp_path):
+    for name in ("x-step1-y.safetensors", f"7-step1-{'0' * 64}.safetensors"):
+        (tmp_path / name).mkdir()
+    run("finetune", Checkpoint(tmp_path))
+    assert len(Checkpoint(tmp_path).files()) == 2
+
+
 def parts(option: str):
     objective = Objective(make_model(), build(option))
     objective.method.attach(objective.model)

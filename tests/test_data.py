@@ -181,10 +181,22 @@ def test_evaluation_order_holds_every_example_once(dataset):
 def test_the_courses_files_are_quoted(tmp_path):
     """Doubled quotes, a record over two lines, and one whose label an unbalanced quote swallowed."""
     text = '\tid\tsentence1\tsentence2\tis_duplicate\n0\taa\t"say ""hi"""\tb\t1.0\n1\tbb\t"two\nlines"\tc "d"\t0.0\n'
-    (tmp_path / "quora-train.csv").write_text(text + '2\tcc\t"lost\tb\t1.0\n', encoding="utf-8")
+    (tmp_path / "quora-train.csv").write_text(text + '2\tcc\tlost\t"b\t1.0"\n', encoding="utf-8")
     read = read_examples(TASKS["quora"], tmp_path, "train")
     assert read.rows == [Example("aa", 'say "hi"', "b", 1, 2), Example("bb", "two\nlines", 'c "d"', 0, 4)]
     assert read.left_out == [5]
+
+
+@pytest.mark.parametrize("place", ["the end of the file", "a later quote"])
+def test_a_stray_quote_swallows_no_records(tmp_path, place):
+    """It is an error where it begins: neither are records lost nor sentences joined."""
+    rows = ["\tid\tsentence\tsentiment", *(f"{i}\tid{i}\tfine {i}\t3" for i in range(9))]
+    rows[4] = '3\tid3\t"fine 3\t3'
+    if place == "a later quote":
+        rows[7] = '6\tid6\tfine 6"\t3'
+    (tmp_path / "ids-sst-train.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"ids-sst-train\.csv:5: the quotes of the record that begins here"):
+        read_examples(TASKS["sst5"], tmp_path, "train")
 
 
 def test_empty_lines_count_between_records_and_belong_to_quoted_ones(tmp_path):

@@ -1,9 +1,11 @@
 """train.py stopped and resumed as a user or a cluster would: signals, kill -9, a full disk."""
 
+import fcntl
 import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +15,10 @@ import pytest
 import torch
 from conftest import CONFIG, CPU
 
+import sample
 import train
 from benchmarks.faults import kill_until_done, results
-from minbert import runs
+from minbert import runs, tokenizer, weights
 from minbert.errors import Interrupted
 from minbert.settings import Settings
 
@@ -170,11 +173,51 @@ def test_a_resumed_run_says_what_is_different_here(stopped, capsys):
     assert f"may differ: threads {torch.get_num_threads()} instead of 99" in capsys.readouterr().out
 
 
+def test_from_another_folder(stopped, arguments, tmp_path, monkeypatch):
+    """What was relative when the run began is found from anywhere; the folder may be elsewhere, too."""
+    for name, place in (("model", arguments[1]), ("data", arguments[3])):
+        shutil.copytree(place, tmp_path / "here" / name)
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {})
+        patch.setattr(train, "describe_scores", lambda *_: "")
+        assert train.main([*arguments, "--model", "model", "--data", "data", "--out", "a b", "--max-steps", "9"]) == 143
+    (tmp_path / "here" / "a b").rename(tmp_path / "there" / "c")
+    monkeypatch.chdir(tmp_path / "there")
+    assert train.main(["--resume", "c"]) == 0
+
+
+def test_one_process_at_a_time(stopped, capsys):
+    with (stopped / "settings.json").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = sorted(stopped.rglob("*"))
+        assert train.main(["--resume", str(stopped)]) == 2
+        assert f"{stopped}: another process is at work on this run" in capsys.readouterr().err
+        assert sorted(stopped.rglob("*")) == before
+    (stopped / "predictions").mkdir()
+    (stopped / "predictions" / ".RTE.tsv.123").touch()  # of a process that was killed
+    assert train.main(["--resume", str(stopped)]) == 0
+    assert not [path for path in stopped.rglob(".*")]
+
+
+@pytest.mark.parametrize(
+    "module, name", [(weights, "load_file"), (tokenizer.Backend, "from_file"), (weights, "resolve")]
+)
+def test_a_signal_while_files_are_read_is_no_broken_file(arguments, monkeypatch, capsys, module, name, tmp_path):
+    if name == "from_file":
+        arguments = [*arguments, "--model", str(sample.MODEL)]  # which has a tokenizer.json
+    monkeypatch.setattr(module, name, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert train.main(arguments) == 143
+    assert capsys.readouterr().err == "train.py: stopped by SIGTERM\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_runs_of_the_same_second_do_not_collide(tmp_path, monkeypatch):
     """Both chose their name before either made its folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs.time, "strftime", lambda _: "now")
-    both = [runs.Run(Settings(), CPU) for _ in range(3)]
+    both = [runs.Run(Settings(model="m", data="d"), CPU) for _ in range(3)]
     for run in both:
         run.start(CONFIG, 1)
     folders = sorted((tmp_path / "runs").iterdir())

@@ -32,6 +32,8 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         print(f"sanity: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     if any(found):
         return 1
     print("All steps are right.")

@@ -51,10 +51,9 @@ def own_reference(model: nn.Module) -> Reference:
     """The model's own weights, random inputs, and what plain.py computes. Raises InputError for unknown names."""
     own = {}
     for name, tensor in model.state_dict().items():
-        try:
-            own[weights.published_name(name)] = tensor.cpu()
-        except (KeyError, ValueError):
-            raise InputError(f"the model has a tensor {name}, which is none of BertModel's") from None
+        if weights.is_inserted(name):
+            raise InputError(f"the model has a tensor {name}, which is none of BertModel's")
+        own[weights.published_name(name)] = tensor.cpu()
     config, generator = model.config, torch.Generator().manual_seed(0)
     tokens = min(9, config.max_position_embeddings)
     ids = torch.randint(config.vocab_size, (4, tokens), generator=generator)
