@@ -1,14 +1,13 @@
 """What each method costs: time per step and peak memory, relative to plain fine-tuning.
 
-    python -m benchmarks.method_cost --model $MODEL --data $DATA
+    python -m benchmarks.method_cost --model $MODEL --data $DATA              # ten minutes on an idle machine
 
-Each figure is a process of its own, plain fine-tuning before each method, in turn; median of the ratios. All in
-float32, with the same batches of RTE, so that passes are compared with passes. Beside them what the count of passes
-explains: a forward pass is 1, its backward 2 (1 to the input, 1 to the parameters), plain fine-tuning 3.
+Time: plain fine-tuning and the method in turn, five times, in one process; median of the ratios. Memory: the peak of
+a process of its own. All in float32 on the same batches, so that passes are compared with passes. Beside the time
+what the count of passes explains: a forward pass is 1, its backward 2 (1 to the input, 1 to the parameters), plain
+fine-tuning 3.
 """
 
-import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from minbert.tokenizer import load_tokenizer
 from minbert.training import Objective, fit
 from regularizers import OPTIONS, build
 
-ROUNDS, STEPS = 5, 6
+ROUNDS, STEPS = 5, 3
 # Passes in all; where a method trains little, the backward pass goes to the inputs only.
 PASSES = {
     "frozen": 1,  # nothing goes back through the encoder
@@ -40,49 +39,55 @@ PASSES = {
 }
 
 
-def measure(args) -> None:
-    """One process: seconds per step and peak bytes, as JSON."""
-    runtime, task = setup("cpu", "fp32"), TASKS["rte"]
-    dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 128)
-    torch.manual_seed(0)
-    model, method = SentenceModel(BertModel.from_pretrained(args.model), [task]), build(args.one)
-    method.attach(model)
-    method.warmup = lambda *_: None  # a first stage is not a step
-    batches, seconds = dataset.shuffled(32, 0, 1)[: STEPS + 1], []
+class Bench:
+    """One method on a model of its own, ready to take steps."""
 
-    class Clock(Silent):
-        def log(self, row: dict) -> None:
-            seconds.append(time.perf_counter() - self.start)
+    def __init__(self, args, option: str):
+        self.runtime, task = setup("cpu", "fp32"), TASKS["rte"]
+        self.data = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 128)
+        torch.manual_seed(0)
+        model, method = SentenceModel(BertModel.from_pretrained(args.model), [task]), build(option)
+        method.attach(model)
+        method.warmup = lambda *_: None  # a first stage is not a step
+        self.objective, self.batches = Objective(model, method), self.data.shuffled(16, 0, 1)[:STEPS]
 
-    clock, settings = Clock(), Settings(lr=1e-5, warmup=0.0)
-    for steps in ([batches[0]], batches[1:]):  # the first allocates
-        clock.start = time.perf_counter()
-        fit(Objective(model, method), lambda _, s=steps: [(dataset, rows) for rows in s], lambda _: {}, len(steps),
-            settings, runtime, clock)  # fmt: skip
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds[-1] / STEPS, "peak": peak}))
+    def seconds(self) -> float:
+        """Of a few steps."""
+        start = time.perf_counter()
+        fit(self.objective, lambda _: [(self.data, rows) for rows in self.batches], lambda _: {}, STEPS,
+            Settings(lr=1e-5, warmup=0.0), self.runtime, Silent())  # fmt: skip
+        return time.perf_counter() - start
 
 
-def run(args, option: str) -> dict:
+def time_ratio(args, option: str) -> float:
+    plain, method = Bench(args, "finetune"), Bench(args, option)
+    plain.seconds(), method.seconds()  # the first steps allocate
+    return statistics.median(method.seconds() / plain.seconds() for _ in range(ROUNDS))
+
+
+def peak(args, option: str) -> int:
+    """Bytes, of a process of its own."""
     command = [sys.executable, "-m", "benchmarks.method_cost", "--model", args.model, "--data", args.data]
-    done = subprocess.run([*command, "--one", option], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run([*command, "--peak", option], check=True, capture_output=True, text=True)
+    return int(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--one", help="only measure this option, in this process")
+    flags.add_argument("--peak", metavar="OPTION", help="only print the peak memory of this option, in this process")
     flags.add_argument("--options", nargs="+", default=[name for name in OPTIONS if name != "finetune"])
     args = flags.parse_args()
-    if args.one:
-        return measure(args)
+    if args.peak:
+        bench = Bench(args, args.peak)
+        bench.seconds()
+        print(bench.runtime.peak_memory())
+        return
+    plain = peak(args, "finetune")
     print("| option | time per step | by its passes | peak memory |\n|---|---|---|---|", flush=True)
     for option in args.options:
-        pairs = [(run(args, "finetune"), run(args, option)) for _ in range(ROUNDS)]
-        time_, memory = (statistics.median(b[key] / a[key] for a, b in pairs) for key in ("seconds", "peak"))
         passes = PASSES.get(option, 3) / 3
+        time_, memory = time_ratio(args, option), peak(args, option) / plain
         print(f"| {option} | {time_:.2f} | {passes:.2f} | {memory:.2f} |", flush=True)
-    return None
 
 
 if __name__ == "__main__":
