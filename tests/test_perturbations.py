@@ -67,7 +67,8 @@ class Linear(torch.nn.Module):
 
 def test_lnsr_is_zero_without_noise_and_grows_as_its_square():
     model, batch, clean = ready(p=0.1)
-    assert value(Lnsr(sigma=0.0), model, batch, clean) == 0.0  # exactly: the masks are the clean pass's
+    for layer in (1, 2, 3):  # exactly: from each layer on, the masks are the clean pass's
+        assert value(Lnsr(sigma=0.0, layer=layer), model, batch, clean) == 0.0
     small, double = (value(Lnsr(sigma=s), model, batch, clean) for s in (1e-4, 2e-4))
     assert (double / small).item() == pytest.approx(4, rel=0.01)
     assert value(Lnsr(sigma=0.0, dropout="independent"), model, batch, clean) > 0.1
