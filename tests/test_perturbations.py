@@ -86,18 +86,21 @@ def test_relative_noise_is_five_percent_of_each_token():
     assert not noise[~real].any()
 
 
-def test_lnsr_runs_only_the_layers_from_b_again_and_both_sides_have_a_gradient():
+@pytest.mark.parametrize("noise", ["absolute", "relative"])
+def test_lnsr_runs_only_the_layers_from_b_again_and_both_sides_have_a_gradient(noise):
+    """But not through the size of the noise."""
+    method = Lnsr(layer=3, sigma=0.5, noise=noise)
     model, batch, clean = ready(p=0.0)
     calls = []
     for number, block in enumerate(model.bert.layers, start=1):
         block.register_forward_hook(lambda *_, n=number: calls.append(n))
-    penalty = value(Lnsr(layer=3, sigma=0.5), model, batch, clean)
+    penalty = value(method, model, batch, clean)
     assert calls == [3]
     x = clean.hidden[2]
     (gradient,) = torch.autograd.grad(penalty, x, retain_graph=True)
     h = x.detach().requires_grad_()
     torch.manual_seed(2)
-    noisy = model.bert.layers[2](h + 0.5 * torch.randn_like(h), attendable(batch.attention_mask))
+    noisy = model.bert.layers[2](h + method.draw(h.detach(), batch), attendable(batch.attention_mask))
     plain = model.bert.layers[2](h, attendable(batch.attention_mask))
     real = batch.attention_mask
     by_hand = (((noisy - plain).square().sum(-1) * real).sum(-1) / real.sum(-1)).mean()
