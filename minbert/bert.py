@@ -25,6 +25,7 @@ class BertModel(nn.Module):
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        self.fresh_pooler = False  # True where a checkpoint had none
         self.apply(self.initialize)
 
     @classmethod

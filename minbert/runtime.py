@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import inspect
 import os
 import sys
 from contextlib import contextmanager, nullcontext
@@ -50,7 +51,10 @@ class Runtime:
         mark its parameters ready twice.)"""
         if self.world == 1:
             return objective
-        return DistributedDataParallel(objective, find_unused_parameters=some_unused)
+        # Buffers are alike on all ranks; sending them in every step would cost as much as the weights (Mixout's).
+        new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.13
+        buffers = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+        return DistributedDataParallel(objective, find_unused_parameters=some_unused, **buffers)
 
     def unsynchronized(self, objective: nn.Module, last: bool):
         """Gradients are averaged over the ranks with the last micro-batch of a step only."""

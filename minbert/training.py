@@ -93,7 +93,7 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
     else:
         torch.manual_seed(derive_seed(settings.seed, "warmup"))  # on all ranks alike
         with runtime.autocast():
-            method.warmup(model, lambda: whole_epoch(plan(0), settings, runtime))
+            method.warmup(model, lambda: whole_epoch(plan(1), settings, runtime))
     with runtime.signals.patience():
         try:
             while meter.steps < steps or place.done:

@@ -140,6 +140,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
         logger.warning("%s holds a BERT and modules inserted into it: their %d tensors are left out", source, inserted)
     if not shapes.has_pooler(tensors):
         logger.warning("%s has no pooler: it starts from fresh weights", source)
+        model.fresh_pooler = True
     for ours, own in model.state_dict().items():
         name = published_name(ours)
         if name in tensors:
@@ -184,8 +185,29 @@ def save_bert(bert: nn.Module, folder: Path, more: dict[str, Tensor], config: di
     write_text(folder / "config.json", json.dumps(bert.config.to_dict() | config, indent=2) + "\n")
 
 
+def load_model(model: nn.Module, folder: Path) -> None:
+    """Put back what save_model wrote, heads and inserted modules too, into a SentenceModel of the same tasks to which
+    the same methods were attached.
+
+    Raises InputError naming a tensor that is missing or of the wrong shape.
+    """
+    tensors = read_tensors(folder)
+    for ours, own in model.state_dict().items():
+        place, _, name = ours.partition(".")
+        if place == "heads":
+            task, kind = name.split(".")
+            prefix = "classifier" if len(model.heads) == 1 else f"classifier.{task}"
+            name = f"{prefix}.{'bias' if kind == 'bias' else 'weight'}"  # what computes is saved, whatever is trained
+        else:
+            name = published_name(name)
+        found = tensors.get(name)
+        if found is None or found.shape != own.shape:
+            raise InputError(f"{folder}: {name} is {'missing' if found is None else 'of another shape'}")
+        own.copy_(found)
+
+
 def save_trained(model: nn.Module, path: Path) -> None:
-    """Write the parameters that train, and no others, under our plain names."""
+    """Write the parameters that train, and no others (but a pooler that no checkpoint has), under our plain names."""
     tensors = {name: p.detach().cpu().contiguous() for name, p in trained(model).items()}
     write_file(path, lambda temporary: save_file(tensors, temporary, metadata={"format": "pt"}))
 
@@ -214,7 +236,8 @@ def load_trained(model: nn.Module, path: Path) -> None:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+    fresh = ("bert.pooler.",) if model.bert.fresh_pooler else ()
+    return {plain_name(n): p for n, p in model.named_parameters() if p.requires_grad or n.startswith(fresh)}
 
 
 def label_fields(task) -> dict:

@@ -65,10 +65,10 @@ class Adapter(Method):
 
     def adapters(self, model) -> nn.ModuleDict:
         width = model.bert.config.hidden_size
-        return nn.ModuleDict({task.name: Bottleneck(width, self.size, self.std) for task in model.tasks})
+        return nn.ModuleDict({task.name: Squeeze(width, self.size, self.std) for task in model.tasks})
 
 
-class Bottleneck(nn.Module):
+class Squeeze(nn.Module):
     def __init__(self, width: int, size: int, std: float):
         super().__init__()
         self.down, self.up = nn.Linear(width, size), nn.Linear(size, width)  # W_E and W_D

@@ -13,7 +13,8 @@ from minbert.errors import InputError
 from minbert.runtime import derive_seed
 from minbert.weights import is_inserted
 
-WEIGHTS, HIDDEN_STATES = "the pretrained weights", "the hidden states"  # what methods need to change, or freeze
+# What methods need to change, or freeze.
+WEIGHTS, HIDDEN_STATES, DROPOUT = "the pretrained weights", "the hidden states", "the masks of dropout"
 
 
 class Method(nn.Module):
@@ -63,7 +64,9 @@ class Sum(Method):
         self.lr = min((part.lr for part in parts.values() if part.lr), default=None)
 
     def attach(self, model: nn.Module) -> None:
+        seed = torch.initial_seed()
         for name, part in sorted(self.parts.items(), key=lambda item: not item[1].inserts):  # the inserting ones first
+            torch.manual_seed(derive_seed(seed, "attach", name))  # so what it inserts is the same alone and in company
             try:
                 part.attach(model)
             except ValueError as error:  # a hyper-parameter that does not fit this model
@@ -130,15 +133,21 @@ def innermost(module: nn.Module) -> nn.Module:
 
 def freeze(model: nn.Module, but: type | tuple = ()) -> None:
     """Train no pretrained weights but those of modules of that type. Whatever is inserted trains, and the heads."""
-    for module, _, p in pretrained(model):
+    for module, p in berts_own(model):
         if not isinstance(module, but):
             p.requires_grad_(False)
 
 
-def pretrained(model: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
-    """BERT's own parameters, each with the module it belongs to and its name there; without what is inserted."""
+def pretrained(model: nn.Module) -> set[int]:
+    """The ids of the parameters that have a pretrained value: not inserted, and not of a pooler that was missing."""
+    fresh = {id(p) for p in model.bert.pooler.parameters()} if model.bert.fresh_pooler else set()
+    return {id(p) for _, p in berts_own(model)} - fresh
+
+
+def berts_own(model: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:
+    """BERT's parameters, each with the module it belongs to; without what is inserted."""
     return [
-        (module, name, p)
+        (module, p)
         for path, module in model.bert.named_modules()
         for name, p in module.named_parameters(recurse=False)
         if not is_inserted(f"{path}.{name}")

@@ -45,14 +45,16 @@ class L2sp(Method):
             old, _ = self.covered(model)
             self.starts.extend(nn.Parameter(w.detach().clone(), requires_grad=False) for w in old)
 
-    def covered(self, model) -> tuple[list[Tensor], list[Tensor]]:
-        """What the penalty is about: pretrained parameters, and new ones (of heads, and of inserted modules)."""
-        ours = {id(p) for _, _, p in pretrained(model)}
+    def covered(self, model, idle: set[str] = frozenset()) -> tuple[list[Tensor], list[Tensor]]:
+        """What the penalty is about: pretrained parameters, and new ones (of heads, and of inserted modules), without
+        those that belong to the tasks `idle`."""
+        ours = pretrained(model)
         chosen = [
             p
-            for module in model.modules()
+            for path, module in model.named_modules()
             for name, p in module.named_parameters(recurse=False)
             if self.include == "all" or not (name == "bias" or isinstance(module, nn.LayerNorm))  # D1
+            if not idle & {*path.split("."), name}
         ]
         return [p for p in chosen if id(p) in ours], [p for p in chosen if id(p) not in ours]
 
@@ -62,7 +64,8 @@ class L2sp(Method):
     def penalty(self, model, batch, clean) -> dict[str, Tensor]:
         if not self.weight:
             return {}
-        old, new = self.covered(model)
+        idle = {task.name for task in model.tasks} - {batch.task.name}  # Adam would take full steps down to zero
+        old, new = self.covered(model, idle)
         drift = sum((w - start).square().sum() for w, start in zip(old, self.starts, strict=True))
         size = sum(w.square().sum() for w in new)
         return {"distance": self.weight * (self.alpha / 2 * drift + self.beta / 2 * size)}  # (m1)

@@ -7,7 +7,9 @@ turns each unit of each layer up or down by a factor of its own, between 0 and 2
 Objective: the task loss alone, minimised over r too, a vector [D] for each layer and task; with h [B,T,D] the output
 of a layer (numbered by us):
   (m1)  h ← h · 2σ(r)
-Weight decay draws r towards 0, the factor towards 1.
+Weight decay draws r towards 0, the factor towards 1. Adam moves r by about the learning rate a step: at BERT's small
+rates the factors stay within a percent or so of 1, and most of what is learned is in BERT. (freeze=true has a larger
+rate.)
 
 Symbols:  paper | code         | default         | where
           r     | self.r       | 0, so factor 1  | (m1)

@@ -13,7 +13,7 @@ Symbols:  paper   | code          | default | where
           b       | self.layer    | 1, the embedding output | (2)
           σ       | self.sigma    | 1.5e-2, see D2 | (2)
 
-Cost: the layers b to L once more, forward and backward. In float32.
+Cost: the layers b to L once more, forward and backward; with dropout="off" one more forward. In float32.
 
 Differences:
   D1  The norm, of which the paper does not say over what: the mean over real tokens of the squared length over D

@@ -19,8 +19,8 @@ Differences:
       makes it ten times too small. Adam hides that; clipping, and any penalty beside the loss, do not.
   D2  One mask entry for each input of a linear layer, shared by its outputs, as in the authors' code: a neuron is
       mixed with all that leaves it. mask="element" draws one for each weight.
-  D3  As in the authors' example: linear layers of encoder and pooler, without their biases; the encoder's own
-      dropout is off; head, embeddings and LayerNorms as ever.
+  D3  As in the authors' example: linear layers of encoder and pooler, without their biases; all dropout but the
+      head's is off, whatever --dropout says; head, embeddings and LayerNorms are not mixed.
   D4  AdamW's decay to zero is off for the mixed weights.
 """
 
@@ -28,13 +28,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regularizers.base import WEIGHTS, Method, pretrained
+from regularizers.base import DROPOUT, WEIGHTS, Method, pretrained
 
 
 class Mixout(Method):
     inserts = True
     neutral = {"p": 0.0}
     needs = (WEIGHTS,)
+    freezes = (DROPOUT,)
 
     def __init__(self, *, p: float = 0.9, mask: str = "neuron"):
         super().__init__()
@@ -47,12 +48,12 @@ class Mixout(Method):
     def attach(self, model) -> None:
         if not self.p:
             return
-        ours = {id(module) for module, _, _ in pretrained(model)}
+        ours = pretrained(model)
         for module in list(model.bert.modules()):
             for name, child in module.named_children():
-                if isinstance(child, nn.Linear) and id(child) in ours:
+                if isinstance(child, nn.Linear) and id(child.weight) in ours:
                     setattr(module, name, MixLinear(child, self.p, self.mask))  # D3
-                elif hasattr(child, "p"):  # dropout
+                elif isinstance(child, nn.Dropout):
                     child.p = 0.0
 
     def undecayed(self, model) -> tuple[Tensor, ...]:

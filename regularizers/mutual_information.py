@@ -148,8 +148,9 @@ def check(method) -> None:
         raise ValueError(f"weight must be a number from 0 up, not {method.weight}")
     if not 0 < method.phi_lr < float("inf"):
         raise ValueError(f"phi_lr must be a number above 0, not {method.phi_lr}")
-    if method.hidden < 1:
-        raise ValueError(f"hidden must be at least 1, not {method.hidden}")
+    for name in ("hidden", "ascents"):
+        if getattr(method, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(method, name)}")
     if method.proj_dim is not None and method.proj_dim < 1:
         raise ValueError(f"proj_dim must be none or at least 1, not {method.proj_dim}")
     if method.marginals not in MARGINALS:

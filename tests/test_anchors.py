@@ -1,12 +1,15 @@
 """L2-SP and Mixout: closed forms, finite differences and limits."""
 
+import copy
+
 import pytest
 import torch
-from conftest import make_dataset, make_model
+from conftest import make_batch, make_dataset, make_model
 
 from minbert.dropout import Dropout
 from minbert.errors import InputError
 from minbert.optimizer import parameter_groups
+from minbert.tasks import TASKS
 from minbert.weights import is_inserted
 from regularizers import build
 from regularizers.l2sp import L2sp
@@ -32,7 +35,7 @@ def is_weight(name: str) -> bool:
 def test_l2sp_gradient_is_alpha_times_the_distance_and_beta_times_the_head(include):
     method = L2sp(alpha=0.3, beta=0.07, weight=2.0, include=include)
     model, start = moved(method)
-    (penalty,) = method.penalty(model, None, None).values()
+    (penalty,) = method.penalty(model, make_batch(), None).values()
     expected = 0.0
     for name, p in model.named_parameters():
         if include == "all" or is_weight(name):
@@ -54,7 +57,7 @@ def test_l2sp_and_mixout_leave_inserted_modules_alone():
     """They have no pretrained value: L2-SP pulls them to zero like the head, Mixout does not mix them."""
     model, method = make_model(), build("pal+l2sp+mixout", ["pal.size=6", "pal.heads=2", "l2sp.alpha=0"])
     method.attach(model)
-    penalty = method.penalty(model, None, None)["l2sp.distance"]
+    penalty = method.penalty(model, make_batch(), None)["l2sp.distance"]
     gradients = torch.autograd.grad(penalty, list(model.parameters()), allow_unused=True)
     for (name, p), gradient in zip(model.named_parameters(), gradients):
         if is_weight(name) and ("heads" in name or is_inserted(name.removeprefix("bert."))):
@@ -65,12 +68,37 @@ def test_l2sp_and_mixout_leave_inserted_modules_alone():
     assert len(mixed) == 19 and not any(is_inserted(f"{name}.weight") for name in mixed)
 
 
+def test_l2sp_leaves_the_modules_of_idle_tasks_alone():
+    model, method = make_model(TASKS["rte"], TASKS["stsb"]), build("l2sp+pal", ["pal.size=6", "pal.heads=2"])
+    method.attach(model)
+    for p in model.parameters():
+        p.data += 0.1
+    penalty = method.penalty(model, make_batch(), None)["l2sp.distance"]
+    gradients = torch.autograd.grad(penalty, list(model.parameters()), allow_unused=True)
+    for (name, _), gradient in zip(model.named_parameters(), gradients):
+        assert (gradient is not None) == (is_weight(name) and "stsb" not in name)
+
+
+def test_a_pooler_that_was_missing_has_no_start():
+    model = make_model()
+    model.bert.fresh_pooler = True
+    for option, pulled in (("l2sp", 0.01), ("mixout", None)):
+        fresh = copy.deepcopy(model)
+        method = build(option)
+        method.attach(fresh)
+        if pulled:
+            penalty = method.penalty(fresh, make_batch(), None)["l2sp.distance"]
+            (gradient,) = torch.autograd.grad(penalty, [fresh.bert.pooler.weight])
+            assert torch.allclose(gradient, pulled * fresh.bert.pooler.weight)
+        assert not isinstance(fresh.bert.pooler, MixLinear)
+
+
 def test_l2sp_is_zero_at_the_start_with_a_zero_head():
     method, model = L2sp(), make_model()
     method.attach(model)
     for p in model.heads.parameters():
         p.data.zero_()
-    assert method.penalty(model, None, None)["distance"] == 0.0
+    assert method.penalty(model, make_batch(), None)["distance"] == 0.0
     assert all(start.data_ptr() not in {p.data_ptr() for p in model.parameters()} for start in method.starts)
 
 
@@ -82,7 +110,7 @@ def test_a_strong_l2sp_holds_the_encoder_where_it_was():
         optimizer = torch.optim.SGD(model.parameters(), lr=5e-3)
         for _ in range(300):
             optimizer.zero_grad()
-            method.penalty(model, None, None)["distance"].backward()
+            method.penalty(model, make_batch(), None)["distance"].backward()
             optimizer.step()
         pairs = [(p, start[name]) for name, p in model.named_parameters() if is_weight(name) and "heads" not in name]
         distances.append(sum((p - w).square().sum().item() for p, w in pairs) ** 0.5)

@@ -132,3 +132,40 @@ def test_nothing_is_inserted_where_the_head_alone_trains(option):
     for both in (f"frozen+{option}", f"{option}+frozen"):
         with pytest.raises(InputError, match=f"{option} needs the hidden states to change, and frozen freezes them"):
             build(both)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_saved_model_can_be_loaded_with_all_that_is_in_it(option, tmp_path):
+    model, twin = attached(option), make_model(seed=1)
+    build(option).attach(twin)
+    for p in model.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    weights.save_model(model, tmp_path)
+    weights.load_model(twin, tmp_path)
+    batch = make_batch()
+    assert torch.allclose(model.eval()(batch).logits, twin.eval()(batch).logits, atol=1e-6)
+    head = load_file(tmp_path / "model.safetensors")["classifier.weight"]
+    assert torch.equal(head, model.heads["rte"].weight)  # for those who know nothing of what it was trained as
+
+
+def test_a_model_of_other_methods_is_refused(tmp_path):
+    weights.save_model(make_model(), tmp_path)
+    with pytest.raises(InputError, match=r"inserted\.\S+ is missing"):
+        weights.load_model(attached("adapter"), tmp_path)
+
+
+@pytest.mark.parametrize("option", ["adapter", "frozen"])
+def test_a_fresh_pooler_is_kept_with_what_trains(option, tmp_path):
+    """It is frozen, but no other file has it."""
+    plain = make_model().bert
+    tensors = {weights.published_name(n): t for n, t in plain.state_dict().items() if not n.startswith("pooler.")}
+    models = []
+    for seed in (1, 2):
+        model = make_model(seed=seed)
+        weights.fill(model.bert, tensors, tmp_path)
+        build(option).attach(model)
+        models.append(model)
+    batch = make_batch()
+    weights.save_trained(models[0], tmp_path / "trained.safetensors")
+    weights.load_trained(models[1], tmp_path / "trained.safetensors")
+    assert torch.equal(*(model.eval()(batch).logits for model in models))

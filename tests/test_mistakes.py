@@ -191,8 +191,8 @@ def test_no_space_at_out(here):
     """A real one: the system refuses to let a file grow at all."""
     before = everything(here)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
-    command = [sys.executable, "-B", train.__file__, *flags(here)]
+    command = [sys.executable, "-B", train.__file__, *flags(here), "--out", str(here / "a" / "b" / "run")]
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert f"--out {here}/run cannot be made: " in done.stderr
+    assert f"--out {here}/a/b/run cannot be made: " in done.stderr
     assert everything(here) == before
