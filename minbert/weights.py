@@ -191,7 +191,7 @@ def load_model(model: nn.Module, folder: Path) -> None:
 
     Raises InputError naming a tensor that is missing or of the wrong shape.
     """
-    tensors = read_tensors(folder)
+    tensors = read_tensors(Path(folder))
     for ours, own in model.state_dict().items():
         place, _, name = ours.partition(".")
         if place == "heads":

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from conftest import CPU, KINDS, make_dataset, make_model, noise_by_place
+from conftest import CPU, KINDS, attached, inserted, make_dataset, make_model, noise_by_place
 
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
@@ -195,6 +195,15 @@ def test_a_first_stage_draws_the_same_alone_and_in_company():
         Sum(parts).warmup(None, None)
         drawn.append(b.drawn)
     assert drawn[0] == drawn[1] != a.drawn
+
+
+def test_a_part_inserts_the_same_alone_and_in_company():
+    alone, first, second = (
+        {plain_name(name): p for name, p in inserted(attached(option)).items()}
+        for option in ("adapter", "adapter+low-rank", "low-rank+adapter")
+    )
+    assert alone and all(torch.equal(p, first[name]) for name, p in alone.items())
+    assert first.keys() == second.keys() and all(torch.equal(p, second[name]) for name, p in first.items())
 
 
 @pytest.mark.parametrize(
