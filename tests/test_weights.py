@@ -86,6 +86,14 @@ def test_a_missing_pooler_starts_fresh_and_says_so(published, caplog):
     assert model.pooler.weight.std() > 0 and not model.pooler.bias.any()
 
 
+def test_a_model_with_a_renamed_module_is_not_left_at_random(published):
+    folder, tensors = published
+    bert = make_model().bert
+    bert.layers[1].attention.k = bert.layers[1].attention.key
+    with pytest.raises(InputError, match=r"layers\.1\.attention\.k\.weight, which is none of BERT's"):
+        weights.fill(bert, tensors, folder)
+
+
 def test_one_error_lists_all_that_does_not_fit(published):
     folder, tensors = published
     del tensors["encoder.layer.1.output.dense.bias"]
