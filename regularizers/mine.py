@@ -14,7 +14,7 @@ First stage: θ frozen, each φ_i to the supremum of (7) over the training set; 
 turn: one step of φ up (7) with θ frozen, one step of θ down (9) with φ frozen.
 
 Symbols:  paper   | code            | default          | where
-          λ       | self.weight     | 0.1, not given   | (9)
+          λ       | self.weight     | 0.01, see D7     | (9)
           b_i     | reference       | measured, see D3 | (8)
           G_φ     | self.estimators | two layers, hidden=256, not given | (7)
                   | self.phi_lr     | 5e-4 in both stages, not given; Adam | ascent of (7)
@@ -24,7 +24,7 @@ Symbols:  paper   | code            | default          | where
 
 Cost: no extra pass of BERT; G on B² pairs for each pair of layers, twice forward and twice back. First stage: up to
 five forward passes over the training set, and up to 2,000 steps of G. |∇ λR| / |∇ L| on the trained sample model
-(tests/test_not_inert.py): about .7.
+(tests/test_not_inert.py): about .07.
 
 Differences:
   D1  mode="abs", Σ |g - b|, for (8), whose gradient does not depend on b: as printed it lowers all information,
@@ -45,6 +45,8 @@ Differences:
       log B, where they would saturate; proj_dim=none is without projection.
   D5  The marginals of a batch are all its B² pairs; "permute" shuffles T_{i+1}, and has no ceiling at log B.
   D6  A micro-batch of less than 8 examples takes no part. With --accumulate φ takes a step for each micro-batch.
+  D7  λ is not given. With all-MiniLM-L6-v2 on STS-B, one epoch, one seed: .757 without the penalty, .725 at 0.01, .60
+      at 0.1.
 """
 
 import torch
@@ -61,7 +63,7 @@ class Mine(Method):
     def __init__(
         self,
         *,
-        weight: float = 0.1,
+        weight: float = 0.01,  # D7
         mode: str = "abs",
         marginals: str = "all_pairs",
         proj_dim: int | None = 16,
