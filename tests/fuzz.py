@@ -77,7 +77,7 @@ class Table(Kind):
         (folder / self.file).write_text("\n".join("\t".join(row) for row in rows), encoding="utf-8")
 
     def course_row(self) -> list[str]:
-        texts = ['"say ""a cat"", é"', '"two\nlines" x"y'][: len(self.task.text)]
+        texts = ['"say ""a cat"", é"', '"two\nlines, x""y"'][: len(self.task.text)]
         return ["0", "aa", *texts, self.task.labels[1] if self.task.labels else "3.5"]
 
     def spoiled(self, good: bytes) -> st.SearchStrategy[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.config import FIXED, REQUIRED, BertConfig
-from minbert.tasks import Task
+from minbert.tasks import COURSE, Task
 
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
@@ -25,7 +25,7 @@ def table(task: Task, data: bytes) -> tuple[list[tuple], list[int]] | None:
     """((id, text, pair, label, line) of each record, lines of the records left out) of a training file."""
     try:
         lines = numbered_lines(data.decode("utf-8").removeprefix("\ufeff"))
-        records = list(quoted(lines)) if task.quoted else [(number, line.split("\t")) for number, line in lines]
+        records = list(quoted(lines)) if task in COURSE else [(number, line.split("\t")) for number, line in lines]
         return judged(task, records)
     except (UnicodeDecodeError, RefusedError):
         return None
@@ -37,8 +37,9 @@ def numbered_lines(text: str) -> list[tuple[int, str]]:
 
 
 def quoted(lines: list[tuple[int, str]]):
-    """Character by character: a field may stand in quotes, and then hold tabs, line ends and doubled quotes."""
-    fields, inside, fresh, number = [""], False, True, 0
+    """Character by character: a field may stand in quotes, and then hold tabs, line ends and doubled quotes; but not
+    both a tab and a line end, and after the closing quote nothing but the end of the field."""
+    fields, inside, fresh, closed, number = [""], False, True, False, 0
     for number, line in lines:
         rest = line + "\n"
         while rest:
@@ -47,22 +48,24 @@ def quoted(lines: list[tuple[int, str]]):
                 if rest[:1] == '"':
                     fields[-1], rest = fields[-1] + c, rest[1:]
                 else:
-                    inside = False
+                    inside, closed = False, True
             elif inside:
                 fields[-1] += c
             elif c == '"' and fresh:
                 inside, fresh = True, False
             elif c == "\t":
-                fields, fresh = [*fields, ""], True
+                fields, fresh, closed = [*fields, ""], True, False
             elif c == "\n":
+                if any("\n" in field and "\t" in field for field in fields):
+                    raise RefusedError
                 yield number, fields
-                fields, fresh = [""], True
-            elif c == "\r":  # a line end of old, outside quotes
+                fields, fresh, closed = [""], True, False
+            elif c == "\r" or closed:  # a line end of old, outside quotes; something after a quote
                 raise RefusedError
             else:
                 fields[-1], fresh = fields[-1] + c, False
     if inside:
-        yield number, fields
+        raise RefusedError
 
 
 def judged(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tuple], list[int]]:
@@ -82,7 +85,9 @@ def judged(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tuple
         elif fields[label] == "":
             left_out.append(line)
         else:
-            number = next((fields[names.index(name)] for name in ("index", "id") if name in names), str(len(rows)))
+            number = next(
+                (fields[names.index(name)] for name in ("index", "id") if name in names), str(len(rows) + len(left_out))
+            )
             first, *second = (fields[place] for place in text)
             rows.append((number, first, second[0] if second else None, meaning(task, fields[label]), line))
     if not rows:
