@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minbert.errors import InputError
+from minbert.errors import InputError, reason
 from minbert.weights import plain_name
 
 logger = logging.getLogger("minbert")
@@ -64,8 +64,8 @@ class Checkpoint:
             # Under this name only a whole file ever stands: a rename is done or not done.
             temporary.rename(self.folder / f"{number:06}-step{step}-{digest(temporary)}.safetensors")
         except (OSError, SafetensorError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"the checkpoint of step {step} cannot be written to {self.folder}: {why}") from None
+            where = f"the checkpoint of step {step} cannot be written to {self.folder}"
+            raise InputError(f"{where}: {reason(error)}") from None
         whole = [path for path in self.files() if path not in self.damaged]
         for path in [*self.damaged, *whole[:-KEPT]]:
             path.unlink()

@@ -26,6 +26,11 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def reason(error) -> str:
+    """Why the system or a library refused, in a few words."""
+    return getattr(error, "strerror", None) or first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """What a library's error says first, or else its name."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from minbert.errors import InputError
+from minbert.errors import InputError, reason
 
 ATTEMPTS, PAUSE, TIMEOUT, BLOCK = 4, 1.0, 30.0, 1 << 18  # PAUSE and TIMEOUT in seconds, BLOCK in bytes
 BROKEN = (URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)  # the network's faults, not the disk's
@@ -28,17 +28,16 @@ def fetch(url: str, part: Path) -> None:
         try:
             return receive(url, part)
         except HTTPError as error:
-            reason = f"{error.code} {error.reason}"
+            why = f"{error.code} {error.reason}"
             if error.code == 416:  # the server has nothing from there on
                 if part.exists() and error.headers.get("Content-Range") == f"bytes */{part.stat().st_size}":
                     return None  # because nothing is missing
                 discard(part)
             elif error.code < 500 and error.code not in BUSY:
-                raise InputError(f"{url} cannot be had: {reason}") from None
+                raise InputError(f"{url} cannot be had: {why}") from None
         except BROKEN as error:
-            cause = getattr(error, "reason", error)
-            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    raise ConnectionError(f"{url} cannot be fetched: {reason} ({ATTEMPTS} attempts)")
+            why = reason(getattr(error, "reason", error))
+    raise ConnectionError(f"{url} cannot be fetched: {why} ({ATTEMPTS} attempts)")
 
 
 def receive(url: str, part: Path) -> None:

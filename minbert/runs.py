@@ -19,7 +19,7 @@ from tqdm import tqdm
 import minbert
 from minbert import predictions
 from minbert.checkpoint import Checkpoint, step_of
-from minbert.errors import InputError, TrainingError
+from minbert.errors import InputError, TrainingError, reason
 from minbert.weights import save_model, save_trained, write_text
 
 try:
@@ -44,7 +44,6 @@ class Run:
     def start(self, config, steps: int) -> "Run":
         """Make the folder, with settings.json in it: all is read, training can begin."""
         self.earlier = []  # lines that a resumed run has in its log already
-        keeps = None if self.settings.save == "none" else self.folder / "checkpoint"
         if self.active:
             resolved = asdict(self.settings) | {"config": asdict(config)} | environment(self.runtime)
             resolved |= {name: absolute(resolved[name]) for name in ("model", "data")}  # a resumed run may be elsewhere
@@ -52,8 +51,8 @@ class Run:
                 self.continue_as(resolved)
             else:
                 self.make_folder(resolved)
-            keeps = keeps and self.folder / "checkpoint"
             self.claim()
+        keeps = None if self.settings.save == "none" else self.folder / "checkpoint"
         every = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
         self.checkpoint = Checkpoint(keeps, *every, active=self.active)
         if self.active and self.settings.resume and not (keeps and self.checkpoint.files()):
@@ -183,7 +182,7 @@ class Run:
             if not all(p.requires_grad for p in model.parameters()):
                 save_trained(model, self.folder / "trained.safetensors")
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{final} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+            raise InputError(f"{final} cannot be written: {reason(error)}") from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -93,17 +93,20 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """
     tensors = {}
     for path in weight_files(folder):
-        try:
-            read = load_file(path)
-        except FileNotFoundError:
-            raise InputError(f"{path} does not exist, though {INDEX} names it") from None
-        except Exception as error:  # the library raises its own, torch's and the system's
-            raise InputError(f"{path} cannot be read as safetensors: {first_line(error)}") from None
-        for name, tensor in read.items():
+        if not path.exists():
+            raise InputError(f"{path} does not exist, though {INDEX} names it")
+        for name, tensor in read_safetensors(path).items():
             if canonical(name) in tensors:
                 raise InputError(f"{path}: {name} is there twice, if under two names")
             tensors[canonical(name)] = tensor
     return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # the library raises its own, torch's and the system's
+        raise InputError(f"{path} cannot be read as safetensors: {first_line(error)}") from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -165,13 +168,17 @@ def save_model(model: nn.Module, folder: Path) -> None:
     """
     heads = {}
     for task, head in model.heads.items():
-        prefix = "classifier" if len(model.heads) == 1 else f"classifier.{task}"
+        prefix = head_name(model, task)
         # What it computes with: of R4F's head that is not what is trained.
         heads |= {f"{prefix}.weight": head.weight, f"{prefix}.bias": head.bias}
     config = {"architectures": ["BertForSequenceClassification"]}
     if len(model.tasks) == 1:
         config |= label_fields(model.tasks[0])
     save_bert(model.bert, folder, heads, config)
+
+
+def head_name(model: nn.Module, task: str) -> str:
+    return "classifier" if len(model.heads) == 1 else f"classifier.{task}"
 
 
 def save_bert(bert: nn.Module, folder: Path, more: dict[str, Tensor], config: dict, pooler: bool = True) -> None:
@@ -196,8 +203,8 @@ def load_model(model: nn.Module, folder: Path) -> None:
         place, _, name = ours.partition(".")
         if place == "heads":
             task, kind = name.split(".")
-            prefix = "classifier" if len(model.heads) == 1 else f"classifier.{task}"
-            name = f"{prefix}.{'bias' if kind == 'bias' else 'weight'}"  # what computes is saved, whatever is trained
+            # What computes is saved, whatever is trained.
+            name = f"{head_name(model, task)}.{'bias' if kind == 'bias' else 'weight'}"
         else:
             name = published_name(name)
         found = tensors.get(name)
@@ -217,10 +224,7 @@ def load_trained(model: nn.Module, path: Path) -> None:
 
     Raises InputError listing all that is missing, unexpected or of the wrong shape.
     """
-    try:
-        found = load_file(path)
-    except Exception as error:  # the library raises its own, torch's and the system's
-        raise InputError(f"{path} cannot be read as safetensors: {first_line(error)}") from None
+    found = read_safetensors(path)
     wanted = trained(model)
     problems = [f"missing {name} {list(p.shape)}" for name, p in wanted.items() if name not in found]
     problems += [f"unexpected {name}" for name in found if name not in wanted]

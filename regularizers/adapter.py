@@ -32,7 +32,16 @@ Differences:
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, Wrapper, freeze, innermost
+from regularizers.base import (
+    HIDDEN_STATES,
+    WEIGHTS,
+    Method,
+    Wrapper,
+    check_at_least_one,
+    check_not_negative,
+    freeze,
+    innermost,
+)
 
 
 class Adapter(Method):
@@ -46,11 +55,9 @@ class Adapter(Method):
         super().__init__()
         if place not in ("houlsby", "before", "after"):
             raise ValueError(f"place must be houlsby, before or after, not {place}")
-        if size < 1:
-            raise ValueError(f"size must be at least 1, not {size}")
-        if not 0 <= std < float("inf"):
-            raise ValueError(f"std must be a number from 0 up, not {std}")
         self.place, self.size, self.std = place, size, std
+        check_at_least_one(self, "size")
+        check_not_negative(self, "std")
 
     def attach(self, model) -> None:
         freeze(model, but=nn.LayerNorm)  # D3 D4

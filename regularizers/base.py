@@ -103,6 +103,13 @@ def check_not_negative(method: Method, *names: str) -> None:
             raise ValueError(f"{name} must be a number from 0 up, not {getattr(method, name)}")
 
 
+def check_at_least_one(method: Method, *names: str) -> None:
+    """Raise ValueError for a hyper-parameter that counts something and is below 1."""
+    for name in names:
+        if getattr(method, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(method, name)}")
+
+
 def check_layer(layer: int, model: nn.Module) -> None:
     """Raise ValueError for a layer, counted from 1, that the model does not have."""
     if not 1 <= layer <= len(model.bert.layers):

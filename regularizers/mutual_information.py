@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from minbert.errors import InputError
 from minbert.losses import full
+from regularizers.base import check_at_least_one, check_not_negative
 
 logger = logging.getLogger("minbert")
 MARGINALS = ("all_pairs", "permute")
@@ -144,13 +145,10 @@ def large_enough(batch) -> bool:
 
 def check(method) -> None:
     """Raises ValueError naming the hyper-parameter that is out of range."""
-    if not 0 <= method.weight < float("inf"):
-        raise ValueError(f"weight must be a number from 0 up, not {method.weight}")
+    check_not_negative(method, "weight")
     if not 0 < method.phi_lr < float("inf"):
         raise ValueError(f"phi_lr must be a number above 0, not {method.phi_lr}")
-    for name in ("hidden", "ascents"):
-        if getattr(method, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {getattr(method, name)}")
+    check_at_least_one(method, "hidden", "ascents")
     if method.proj_dim is not None and method.proj_dim < 1:
         raise ValueError(f"proj_dim must be none or at least 1, not {method.proj_dim}")
     if method.marginals not in MARGINALS:

@@ -34,7 +34,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, Wrapper, freeze
+from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, Wrapper, check_at_least_one, freeze
 
 
 class Pal(Method):
@@ -45,13 +45,12 @@ class Pal(Method):
 
     def __init__(self, *, size: int = 204, heads: int = 12, out_act: str | None = None, freeze: bool = False):  # D2
         super().__init__()
-        if size < 1:
-            raise ValueError(f"size must be at least 1, not {size}")
+        self.size, self.heads, self.out_act = size, heads, out_act
+        check_at_least_one(self, "size")
         if heads < 1 or size % heads:
             raise ValueError(f"heads must divide size, and {heads} does not divide {size}")
         if out_act not in (None, "gelu"):
             raise ValueError(f"out_act must be none or gelu, not {out_act}")
-        self.size, self.heads, self.out_act = size, heads, out_act
         self.freezes, self.lr = ((WEIGHTS,), 3e-4) if freeze else ((), None)
 
     def attach(self, model) -> None:
