@@ -18,11 +18,11 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
-def train_run(*flags) -> dict:
-    """The metrics of a run of train.py, whose folder is not kept."""
+def train_run(*flags, program: str = "train.py") -> dict:
+    """The metrics of a run of train.py or multitask.py, whose folder is not kept."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [sys.executable, ROOT / "train.py", *flags, "--save", "none", "--out", out]
+        command = [sys.executable, ROOT / program, *flags, "--save", "none", "--out", out]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         return json.loads((out / "metrics.json").read_text())
 

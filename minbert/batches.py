@@ -16,9 +16,9 @@ WINDOW = 20  # batches sorted by length together: 91 % real tokens on RTE at bat
 
 @dataclass
 class Batch:
-    input_ids: Tensor  # [B,T]
-    token_type_ids: Tensor  # [B,T]
-    attention_mask: Tensor  # [B,T], True for real tokens
+    input_ids: Tensor  # [B,T]; [2B,T] where the task's pairs are encoded separately: first sentences, second ones
+    token_type_ids: Tensor  # the same shape
+    attention_mask: Tensor  # the same shape, True for real tokens
     labels: Tensor  # [B], class numbers, or numbers; NaN where the file has none
     index: Tensor  # [B], row in the file's order
     task: Task
@@ -38,11 +38,14 @@ class Dataset:
         self.task, self.path, self.examples, self.pad_id = task, examples.path, examples.rows, tokenizer.pad_id
         texts = [example.text for example in self.examples]
         pairs = [example.pair for example in self.examples] if len(task.text) == 2 else None
+        if task.separate:  # inputs 0 to N-1, and N to 2N-1
+            texts, pairs = texts + pairs, None
         encodings = tokenizer(texts, pairs, max_length)
         self.ids = torch.cat([torch.tensor(encoding.input_ids, dtype=torch.int32) for encoding in encodings])
         self.types = torch.cat([torch.tensor(encoding.token_type_ids, dtype=torch.int8) for encoding in encodings])
-        self.lengths = torch.tensor([len(encoding.input_ids) for encoding in encodings])
-        self.starts = self.lengths.cumsum(0) - self.lengths
+        self.input_lengths = torch.tensor([len(encoding.input_ids) for encoding in encodings])
+        self.starts = self.input_lengths.cumsum(0) - self.input_lengths
+        self.lengths = self.input_lengths.view(-1, len(self)).amax(0)  # of the longer sentence
         self.labels = torch.tensor([float("nan") if row.label is None else row.label for row in self.examples])
 
     def __len__(self) -> int:
@@ -50,8 +53,9 @@ class Dataset:
 
     def collate(self, rows: list[int]) -> Batch:
         """Pad the chosen rows to the longest of them."""
-        lengths = self.lengths[rows]
-        spans = [slice(start, start + length) for start, length in zip(self.starts[rows].tolist(), lengths.tolist())]
+        inputs = [*rows, *(len(self) + row for row in rows)] if self.task.separate else rows
+        lengths = self.input_lengths[inputs]
+        spans = [slice(start, start + length) for start, length in zip(self.starts[inputs].tolist(), lengths.tolist())]
         ids, types = [self.ids[span].long() for span in spans], [self.types[span].long() for span in spans]
         return Batch(
             input_ids=pad_sequence(ids, batch_first=True, padding_value=self.pad_id),

@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minbert.batches import Batch
 from minbert.bert import BertModel, attendable
 from minbert.dropout import Dropout
+from minbert.losses import full
 from minbert.runtime import generator_state
 from minbert.tasks import Task
+
+MOST_SIMILAR = 5.0  # the label of two sentences that mean the same, in STS and STS-B
 
 
 class Output(NamedTuple):
@@ -20,7 +25,7 @@ class Output(NamedTuple):
 
 
 class SentenceModel(nn.Module):
-    """logits = W dropout(pooled) + b, with W and b of the batch's task.
+    """logits = W features(dropout(pooled)) + b, with W and b of the batch's task.
 
     `embed`, `encode` and `head` are the seams: a method can start a second pass at the embeddings or
     at any layer, and with `rng` (see runtime.replay) that pass meets the dropout masks of the first.
@@ -31,8 +36,12 @@ class SentenceModel(nn.Module):
         self.tasks = tuple(tasks)
         self.bert = bert
         self.dropout = Dropout(bert.config.hidden_dropout_prob)
-        self.heads = nn.ModuleDict({task.name: nn.Linear(bert.config.hidden_size, task.outputs) for task in tasks})
+        width = bert.config.hidden_size
+        self.heads = nn.ModuleDict({task.name: nn.Linear(count(task, width), task.outputs) for task in tasks})
         self.heads.apply(bert.initialize)
+        for task in tasks:
+            if compares_by_cosine(task):  # as it is, to begin with
+                nn.init.ones_(self.heads[task.name].weight)
 
     def embed(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
         """-> hidden[0] [B,T,D]; `noise` [B,T,D] is added to the token vectors (R3F)."""
@@ -44,7 +53,7 @@ class SentenceModel(nn.Module):
 
     def head(self, h: Tensor, batch: Batch) -> Tensor:
         """h = hidden[L] [B,T,D] -> logits [B,C]"""
-        return self.heads[batch.task.name](self.dropout(self.bert.pool(h)))
+        return self.heads[batch.task.name](features(self.dropout(self.bert.pool(h)), batch.task))
 
     def forward(self, batch: Batch) -> Output:
         entry = generator_state(batch.input_ids.device)
@@ -60,3 +69,28 @@ class SentenceModel(nn.Module):
             hidden.append(h)
         rng.append(generator_state(h.device))
         return tuple(hidden), tuple(rng)
+
+
+def features(pooled: Tensor, task: Task) -> Tensor:
+    """What a head sees: [B,D] as it is. Of sentences encoded alone, [2B,D] with the first ones of all pairs before the
+    second ones: u, v, |u-v| and uv beside each other, [B,4D]; or, of a similarity, 5 cos(u, v), [B,1].
+
+    Reimers & Gurevych 2019, arXiv:1908.10084v1, section 3.
+    """
+    if not task.separate:
+        return pooled
+    u, v = pooled.chunk(2)
+    if compares_by_cosine(task):
+        return MOST_SIMILAR * F.cosine_similarity(full(u), full(v)).unsqueeze(1)
+    return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+
+
+def count(task: Task, width: int) -> int:
+    """Of the features, for vectors [B,width]."""
+    if not task.separate:
+        return width
+    return 1 if compares_by_cosine(task) else 4 * width
+
+
+def compares_by_cosine(task: Task) -> bool:
+    return task.separate and not task.labels

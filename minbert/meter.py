@@ -33,9 +33,11 @@ class Meter:
         self.run, self.runtime, self.total = run, runtime, total
         self.steps, self.examples, self.tokens, self.seconds = 0, 0, 0, 0.0
         self.pending: list[Step] = []  # whose losses are still on the device
-        self.unlogged: list[dict[str, float]] = []  # losses by name of the steps since the last line of the log
+        self.unlogged: list[list] = []  # [task, losses by name] of the steps since the last line of the log
         self.logged = {"tokens": 0, "seconds": 0.0}  # the counts at that line
-        self.epoch, self.losses = 0, []  # the task loss of each step of this epoch
+        self.batches: dict[str, int] = {}  # steps of each task
+        self.epoch = 0
+        self.losses: dict[str, list[float]] = {}  # of each task: the losses of the steps of this epoch
         self.lr, self.norm = 0.0, 0.0  # of the last step
         self.skipped = 0  # steps in a row whose gradient was not finite
 
@@ -67,9 +69,12 @@ class Meter:
         self.seconds += time.perf_counter() - self.lap
         self.lap = time.perf_counter()
         if pending[-1].epoch != self.epoch:
-            self.epoch, self.losses = pending[-1].epoch, []
-        self.unlogged += [dict(zip(names, row)) for row in table]
-        self.losses += [row[names.index("task")] for row in table]
+            self.epoch, self.losses = pending[-1].epoch, {}
+        for step, row in zip(pending, table):
+            task = step.dataset.task.name
+            self.unlogged.append([task, dict(zip(names, row))])
+            self.losses.setdefault(task, []).append(self.unlogged[-1][1]["task"])
+            self.batches[task] = self.batches.get(task, 0) + 1
         self.lr, self.norm = pending[-1].lr, norms[-1]
 
     def report(self) -> None:
@@ -78,8 +83,9 @@ class Meter:
         rows, self.unlogged = self.unlogged, []
         if not rows:
             return
-        names = sorted({name for row in rows for name in row})
-        means = {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in names}
+        names = sorted({name for _, losses in rows for name in losses})
+        means = {name: sum(losses.get(name, 0.0) for _, losses in rows) / len(rows) for name in names}
+        tasks = {task: [losses["task"] for other, losses in rows if other == task] for task, _ in rows}
         tokens, seconds = self.tokens - self.logged["tokens"], self.seconds - self.logged["seconds"]
         self.logged = {"tokens": self.tokens, "seconds": self.seconds}
         self.run.log(
@@ -88,6 +94,7 @@ class Meter:
                 "steps": self.total,
                 "epoch": self.epoch,
                 "loss": means.pop("task"),
+                "losses": {task: mean(losses) for task, losses in sorted(tasks.items())},
                 "penalty": means,
                 "lr": self.lr,
                 "gradient_norm": self.norm,
@@ -119,8 +126,16 @@ class Meter:
         """For metrics.json. train_loss is the task loss of the last epoch, averaged over its steps."""
         return {
             "steps": self.steps,
-            "train_loss": sum(self.losses) / len(self.losses),
+            "train_loss": mean([loss for losses in self.losses.values() for loss in losses]),
             "seconds": self.seconds,
             "examples_per_second": self.examples / self.seconds,
             "tokens_per_second": self.tokens / self.seconds,
+            "tasks": {
+                task: {"steps": steps, "train_loss": mean(self.losses.get(task, []))}
+                for task, steps in self.batches.items()
+            },
         }
+
+
+def mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -45,6 +45,7 @@ def ranks(values) -> np.ndarray:
 
 
 METRICS = {"accuracy": accuracy, "f1": f1, "mcc": mcc, "pearson": pearson, "spearman": spearman}
+CORRELATIONS = {"mcc", "pearson", "spearman"}  # from -1 to 1, the others from 0 to 1
 
 
 def evaluate(task, predictions, labels) -> dict[str, float]:
@@ -72,6 +73,23 @@ def judge(task, logits: np.ndarray, labels: np.ndarray) -> dict:
         "metrics": values,
         "majority": baseline,
         "failure": failure(logits, predictions, score(task, values), score(task, baseline)),
+    }
+
+
+def average(tasks, results: dict[str, dict]) -> dict:
+    """What several tasks' results {name: fields of metrics.json} come to, in the same fields, with the results in
+    `tasks`. The score is the mean of theirs as on CS224N's leaderboard, where a correlation r counts as (r + 1)/2."""
+    majority = {task.name: score(task, results[task.name]["majority"]) for task in tasks}
+    own = {task.name: results[task.name]["score"] for task in tasks}
+    shares = [(own[task.name] + 1) / 2 if set(task.score) <= CORRELATIONS else own[task.name] for task in tasks]
+    why = "; ".join(f"{name}: {result['failure']}" for name, result in results.items() if result["failed"])
+    return {
+        "score": float(np.mean(shares)),
+        "metrics": own,
+        "majority": majority,
+        "failed": bool(why),
+        "failure": why,
+        "tasks": results,
     }
 
 

@@ -96,7 +96,7 @@ class MaskedDataset:
     """
 
     def __init__(self, dataset: Dataset, masking: Masking, seed: int, epoch: int):
-        self.dataset, self.path, self.examples = dataset, dataset.path, dataset.examples
+        self.dataset, self.task, self.path, self.examples = dataset, MLM, dataset.path, dataset.examples
         self.masking, self.seed, self.epoch = masking, seed, epoch
 
     def collate(self, rows: list[int]) -> Batch:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import minbert
 from minbert import predictions
+from minbert.best import best_of
 from minbert.checkpoint import Checkpoint, step_of
 from minbert.errors import InputError, TrainingError, reason
 from minbert.weights import save_model, save_trained, write_text
@@ -133,7 +134,7 @@ class Run:
 
     def about(self) -> dict:
         s = self.settings
-        return {"task": s.task, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev"}
+        return {"task": s.title, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev"}
 
     def say(self, text: str) -> None:
         if self.active:
@@ -157,7 +158,9 @@ class Run:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         penalty = f"  penalty {sum(row['penalty'].values()):.4f}" if row["penalty"] else ""
-        shown = f"loss {row['loss']:.4f}{penalty}  lr {row['lr']:.1e}  {row['tokens_per_second']:.0f} tokens/s"
+        by_task = ", ".join(f"{task} {loss:.4f}" for task, loss in row["losses"].items())
+        loss = f"{row['loss']:.4f}" + f" ({by_task})" * (len(row["losses"]) > 1)
+        shown = f"loss {loss}{penalty}  lr {row['lr']:.1e}  {row['tokens_per_second']:.0f} tokens/s"
         self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(row["step"] - self.bar.n)
         if self.bar.disable:
@@ -189,17 +192,33 @@ class Run:
     def save_predictions(self, dataset, split: str, logits, frozen: bool) -> None:
         """Write predictions/ of one split in the official form of its task."""
         if self.active:
-            predictions.write(self.folder, dataset, split, logits, frozen)
+            predictions.write(self.folder, dataset, split, logits, frozen, self.settings.multitask)
 
-    def finish(self, task, scores: dict, totals: dict) -> None:
-        """Write metrics.json, which makes the run complete, and print the line that everybody reads."""
-        peak = {"peak_memory_bytes": self.runtime.peak_memory()}
-        self.write("metrics.json", self.about() | scores | totals | peak)
+    def finish(self, history: list[dict], totals: dict) -> None:
+        """Write metrics.json, which makes the run complete, and print the line that everybody reads.
+
+        The scores are those of the epoch whose weights are kept. `totals` are training's: Meter's, for one.
+        """
+        best, last, keep = best_of(history), history[-1], self.settings.keep
+        kept = best if keep == "best" else last
+        scores, by_task = kept["dev"], totals.pop("tasks")
+        if self.settings.multitask:
+            none = {"steps": 0, "train_loss": None}
+            tasks = {name: result | by_task.get(name, none) for name, result in scores["tasks"].items()}
+            scores = scores | {"tasks": tasks}
+            self.say("steps: " + ", ".join(f"{name} {result['steps']}" for name, result in tasks.items()))
+        epochs = {"keep": keep, "kept_epoch": kept["epoch"], "best_epoch": best["epoch"]}
+        rest = {"history": history, "peak_memory_bytes": self.runtime.peak_memory()}
+        self.write("metrics.json", self.about() | scores | epochs | totals | rest)
+        self.say(
+            f"kept: the {keep} epoch, {kept['epoch']} of {last['epoch']}; "
+            f"best on dev: epoch {best['epoch']} with {best['dev']['score']:.4f}, last: {last['dev']['score']:.4f}"
+        )
         if self.settings.save != "all":
             self.checkpoint.remove()
         if scores["failed"]:
             self.say(f"FAILED RUN: {scores['failure']}")
-        self.say(f"{task.name} dev {describe_scores(task, scores)}  {self.folder}")
+        self.say(f"{self.settings.title} dev {describe_scores(scores)}  {self.folder}")
 
 
 def absolute(name: str) -> str:
@@ -219,7 +238,7 @@ def is_before(line: str, step: int) -> bool:
         return False
 
 
-def describe_scores(task, scores: dict) -> str:
+def describe_scores(scores: dict) -> str:
     """score 0.8262 (accuracy 0.7892, f1 0.8632; majority class 0.6838, 0.8122)"""
     own = ", ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
     majority = ", ".join(f"{value:.4f}" for value in scores["majority"].values())
@@ -228,7 +247,7 @@ def describe_scores(task, scores: dict) -> str:
 
 def default_folder(settings) -> Path:
     """runs/<task>-<option>-seed<seed>-<time>, with a number where that is taken."""
-    name = f"{settings.task}-{settings.option}-seed{settings.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{settings.title}-{settings.option}-seed{settings.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = [name, *(f"{name}-{i}" for i in range(2, 100))]
     return next((folder for n in names if not (folder := Path("runs") / n).exists()), Path("runs") / name)
 

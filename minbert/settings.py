@@ -1,4 +1,4 @@
-"""Settings: every choice of a run in one frozen dataclass, and its command line."""
+"""Settings: every choice of a run in one frozen dataclass, and its command line. One class for each program."""
 
 import argparse
 import json
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from minbert.errors import InputError
+from minbert.sampling import SAMPLINGS
 from minbert.schedules import SCHEDULES
-from minbert.tasks import TASKS
+from minbert.tasks import PAIRS, TASKS, Task, choose
 
 
 def setting(default, help: str, choices=None, many: bool = False):
@@ -17,10 +18,9 @@ def setting(default, help: str, choices=None, many: bool = False):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """None stands for a default that depends on other settings: see `resolve`."""
+class CommonSettings:
+    """What all programs have. None stands for a default that depends on other settings: see `resolve`."""
 
-    task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
     data: str = setting(None, "folder that holds the tasks' files: RTE/ and so on (default: the sample's)")
     model: str = setting(None, "folder with config.json and model.safetensors, or a hub name (default: the sample's)")
     option: str = setting("finetune", "method, or several joined with +; --options lists them")
@@ -35,8 +35,11 @@ class Settings:
     bias_correction: bool = setting(True, "Adam's bias correction")
     dropout: float = setting(None, "dropout everywhere: encoder, attention, head (default: config.json's)")
     max_length: int = setting(256, "longest input in tokens; longer ones are cut")
+    pairs: str = setting(
+        "together", "a pair of sentences is one input, or each is encoded alone and their vectors are compared", PAIRS
+    )
     max_steps: int = setting(None, "optimizer steps, instead of --epochs")
-    train_size: int = setting(None, "train on that many examples, the same ones for every seed")
+    train_size: int = setting(None, "train on that many examples of each task, the same ones for every seed")
     accumulate: int = setting(1, "micro-batches that make up one step, to save memory")
     seed: int = setting(0, "seed of dropout and noise, and of the two below")
     init_seed: int = setting(None, "seed of the head's first weights (default: --seed)")
@@ -49,6 +52,7 @@ class Settings:
     evaluate: tuple[str, ...] = setting(
         ("dev",), "splits to score after each epoch (default dev)", ("dev", "train"), many=True
     )
+    keep: str = setting("last", "whose weights are kept: the last epoch's, or the best one's on dev", ("last", "best"))
     predict: str = setting("dev", "write predictions of the dev set, or of dev and test set", ("dev", "test"))
     checkpoint_steps: int = setting(None, "steps from one checkpoint to the next, beside those at each epoch's end")
     checkpoint_minutes: float = setting(10.0, "minutes after which a checkpoint is written, too")
@@ -59,7 +63,7 @@ class Settings:
     out: str = setting(None, "run folder (default runs/<task>-<option>-seed<seed>-<time>)")
     resume: str = setting(None, "run folder of a stopped run, to go on with its own settings")
 
-    def check(self) -> "Settings":
+    def check(self) -> "CommonSettings":
         """Raise InputError for a value out of range or two settings that contradict each other."""
         for name in ("epochs", "batch_size", "max_steps", "train_size", "accumulate", "checkpoint_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -90,7 +94,7 @@ class Settings:
                 raise InputError(f"{flag(name)} is not UTF-8")
         return self
 
-    def resolve(self, **defaults) -> "Settings":
+    def resolve(self, **defaults) -> "CommonSettings":
         """Fill in what the user left open: from `defaults` (an option's lr, the sample's), else the usual value."""
         usual = {
             "lr": 2e-5,
@@ -106,9 +110,9 @@ class Settings:
 
     def changes(self) -> str:
         """What differs from the defaults, for the first lines of a run."""
-        usual = Settings().resolve()
+        usual = type(self)().resolve()
         # The first are said anyway; precision and device are no longer "auto" in a resumed run.
-        skipped = "task data model option out resume seed init_seed data_seed precision device".split()
+        skipped = "task tasks data model option out resume seed init_seed data_seed precision device".split()
         pairs = [(f.name, getattr(self, f.name), getattr(usual, f.name)) for f in fields(self) if f.name not in skipped]
         changed = [(name, value) for name, value, default in pairs if value != default and value is not None]
         return " ".join(spelled(name, value) for name, value in changed)
@@ -118,6 +122,75 @@ class Settings:
         if self.dropout is None:
             return {}
         return {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
+
+    def chosen_tasks(self) -> list[Task]:
+        return choose(self.names, self.pairs)
+
+    @property
+    def title(self) -> str:
+        """rte; sst5+quora+sts"""
+        return "+".join(self.names)
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Of train.py."""
+
+    task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
+
+    multitask = False  # these three are no settings here
+    sampling = SAMPLINGS[0]
+    weights = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.task,)
+
+
+@dataclass(frozen=True)
+class MultitaskSettings(CommonSettings):
+    """Of multitask.py."""
+
+    tasks: tuple[str, ...] = setting(
+        ("sst5", "quora", "sts"), "the tasks to train together (default sst5 quora sts)", tuple(TASKS), many=True
+    )
+    sampling: str = setting(SAMPLINGS[0], "how the steps are shared out among the tasks", SAMPLINGS)
+    task_weights: tuple[str, ...] = setting((), "factors of the tasks' losses: quora=0.5 ... (default 1)", many=True)
+
+    multitask = True  # no setting
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.tasks
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return read_weights(self.task_weights, self.tasks)
+
+    def check(self) -> "MultitaskSettings":
+        for name in self.tasks:
+            if self.tasks.count(name) > 1:
+                raise InputError(f"--tasks names {name} twice")
+        read_weights(self.task_weights, self.tasks)
+        return super().check()
+
+
+def read_weights(items: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, float]:
+    """("quora=0.5",) -> {"quora": 0.5}. Raises InputError."""
+    weights = {}
+    for item in items:
+        name, _, value = item.partition("=")
+        if name not in tasks:
+            raise InputError(f"--task-weights {item}: {name!r} is none of the tasks {', '.join(tasks)}")
+        if name in weights:
+            raise InputError(f"--task-weights gives {name} two weights")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            weights[name] = float("nan")
+        if not 0 < weights[name] < float("inf"):
+            raise InputError(f"--task-weights {item}: a weight is a number above 0, as in {name}=0.5")
+    return weights
 
 
 def is_utf8(text: str) -> bool:
@@ -181,7 +254,7 @@ def resumed(cls, resume: str, device: str | None = None, **others):
     except OSError as error:
         raise InputError(f"--resume {folder}: {path} cannot be read: {error.strerror}") from None
     except KeyError as error:
-        raise InputError(f"{path} lacks {error}: it is of another version") from None
+        raise InputError(f"{path} lacks {error}: it is of another program or version") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the settings of a run: {error}") from None
     return cls(**kept).check()

@@ -3,8 +3,8 @@
 The form of a file follows from its suffix: readers.READERS.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minbert import losses
@@ -26,6 +26,12 @@ class Task:
     header: tuple[str, ...] = ()  # the columns of train and dev files that have no header line
     skip_short: bool = False  # the official files hold rows that lost columns: leave them out
     one_logit: bool = False  # two classes share one logit: class 1 where it is above 0
+    separate: bool = False  # the sentences of a pair are encoded alone, and their vectors compared
+
+    @property
+    def segments(self) -> int:
+        """Sentences in one input of BERT."""
+        return 1 if self.separate else len(self.text)
 
     @property
     def outputs(self) -> int:
@@ -110,6 +116,14 @@ COURSE = (
 )  # fmt: skip
 
 TASKS = {task.name: task for task in (*GLUE, *COURSE)}
+PAIRS = ("together", "separate")  # how a pair is encoded: as one input, or each sentence alone
+
+
+def choose(names: Iterable[str], pairs: str = "together") -> list[Task]:
+    """The tasks of those names; `pairs` is one of PAIRS."""
+    tasks = [TASKS[name] for name in names]
+    return [replace(task, separate=pairs == "separate" and len(task.text) == 2) for task in tasks]
+
 
 # Records in the published files, those without a label included. (Of Quora's three only dev is public.) The last is
 # GLUE's diagnostic set: it has no files to train on, but the leaderboard wants its predictions.

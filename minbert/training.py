@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from minbert import metrics
 from minbert.batches import Batch, Dataset
+from minbert.best import Best
 from minbert.checkpoint import Checkpoint
 from minbert.errors import InputError, Interrupted
 from minbert.meter import LOG_EVERY, Meter, Step
@@ -20,19 +21,24 @@ NOWHERE = Checkpoint(None)
 
 
 class Objective(nn.Module):
-    """task loss(clean pass) + the method's penalties. DDP wraps it, a checkpoint saves it."""
+    """task loss(clean pass), times the task's weight, + the method's penalties. DDP wraps it, a checkpoint saves it."""
 
-    def __init__(self, model: nn.Module, method: nn.Module):
+    def __init__(self, model: nn.Module, method: nn.Module, weights: dict[str, float] | None = None):
         super().__init__()
         self.model, self.method = model, method
+        self.weights = weights or {}  # by the task's name, 1 for the others
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """-> (the scalar to minimise, {"task": the task loss, and each penalty by name}), means over the batch."""
+        """-> (the scalar to minimise, {"task": the task loss, and each penalty by name}), means over the batch.
+
+        What is logged is the loss itself, without the task's weight.
+        """
         clean = self.model(batch)
         loss = batch.task.loss(clean.logits, batch.labels)
         terms = self.method.penalty(self.model, batch, clean)
         logged = {"task": loss, **terms}
-        return sum(terms.values(), loss), {name: term.detach() for name, term in logged.items()}
+        weighted = self.weights.get(batch.task.name, 1.0) * loss
+        return sum(terms.values(), weighted), {name: term.detach() for name, term in logged.items()}
 
 
 @dataclass
@@ -49,7 +55,8 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
 
     plan(epoch) -> [(dataset, rows), ...], one pair for each step of the epoch; score(epoch) -> what to remember
     of it. Epochs count from 1. A state that `checkpoint` holds is where training goes on; it gets a new one after
-    each epoch, whenever one is due, and when a signal ends the run.
+    each epoch, whenever one is due, and when a signal ends the run. The model ends up with the weights of the last
+    epoch, or of the one whose dev score is the best: settings.keep says which.
     Returns (totals of Meter, one dict for each epoch). Raises TrainingError naming the first step whose loss
     or gradient is not finite, and Interrupted.
     """
@@ -61,7 +68,8 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
         correct_bias=settings.bias_correction,
     )
     scaler, factor = runtime.scaler(), SCHEDULES[settings.schedule]
-    optimizers = [optimizer, *method.optimizers()]
+    best = Best(model, active=settings.keep == "best")
+    optimizers = [optimizer, *method.optimizers(), best]
     meter, place = Meter(run, runtime, steps), Place()
 
     def step(dataset: Dataset, rows: list[int]) -> None:
@@ -104,11 +112,14 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
                     place.done += 1
                     pause(meter.steps, runtime, checkpoint, keep)
                 meter.report()
-                place = Place(place.epoch + 1, 0, [*place.history, {"epoch": place.epoch, **score(place.epoch)}])
+                result = score(place.epoch)
+                best.offer(result)
+                place = Place(place.epoch + 1, 0, [*place.history, {"epoch": place.epoch, **result}])
                 keep()
         except Interrupted:
             keep()
             raise
+    best.restore()
     return meter.totals() | {"epochs": place.epoch - 1}, place.history
 
 

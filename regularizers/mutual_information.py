@@ -190,7 +190,7 @@ def draw(option: str, estimators: Estimators, model, batches, states) -> list[li
     for batch in batches():
         h = full(states(model(batch), batch))
         total, squares = total + h.sum(0).cpu().double(), squares + h.square().sum(0).cpu().double()
-        count, number = count + len(batch), number + 1
+        count, number = count + len(h), number + 1
     if count < FEWEST_EXAMPLES or number < 2:
         raise InputError(
             f"--option {option} needs {FEWEST_EXAMPLES} training examples in two or more (micro-)batches of at least "

@@ -1,0 +1,99 @@
+"""A whole run: settings and a method in, a complete run folder out. What train.py and multitask.py do."""
+
+import torch
+
+from minbert import metrics
+from minbert.batches import Dataset
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.readers import Examples, read_examples, subset
+from minbert.runs import Run, describe_scores
+from minbert.runtime import Runtime, compile_blocks
+from minbert.sampling import Plan
+from minbert.tasks import Task
+from minbert.tokenizer import Tokenizer, load_tokenizer
+from minbert.training import Objective, evaluate, fit, predict
+from minbert.weights import resolve
+
+
+def fine_tune(settings, method, runtime: Runtime, note: str = "") -> None:
+    """`settings` is of a class of minbert.settings, resolved; `method` any regularizers.base.Method, not yet attached;
+    `note` is printed among the first lines. Raises InputError, TrainingError and Interrupted."""
+    run, tasks = Run(settings, runtime), settings.chosen_tasks()
+    examples = {task.name: read(task, settings) for task in tasks}
+    model, tokenizer = pretrained(tasks, settings)
+    data = {
+        task.name: {split: Dataset(task, found, tokenizer, settings.max_length) for split, found in own.items()}
+        for task, own in zip(tasks, examples.values())
+    }
+    plan = Plan([own["train"] for own in data.values()], settings)
+    sizes = attach(method, model)
+    objective = Objective(model, method, settings.weights).to(runtime.device)
+    if settings.compile:
+        compile_blocks(model)
+
+    def score(epoch: int) -> dict[str, dict]:
+        scores = {}
+        for split in settings.evaluate:
+            results = {}
+            for task in tasks:
+                parts = {name: data[task.name][name] for name in task.splits(split)}
+                results[task.name] = evaluate(model, parts, settings.batch_size, runtime)
+            scores[split] = metrics.average(tasks, results) if settings.multitask else results[settings.title]
+            run.say(f"epoch {epoch}: {split} {describe_scores(scores[split])}")
+        return scores
+
+    with run.start(model.bert.config, plan.steps):
+        for own in examples.values():
+            for found in own.values():
+                run.note_left_out(found)
+        rows = " + ".join(str(len(own["train"])) for own in data.values())
+        run.say(f"{settings.option} on {settings.title}: {rows} examples, {plan.steps} steps, {runtime.describe()}")
+        run.say("trains {:,} of {:,} parameters; {:,} added".format(*sizes.values()))
+        if settings.multitask:
+            run.say(f"sampling {plan.describe()}")
+        if note:
+            run.say(note)
+        run.say(f"not the defaults: {settings.changes() or 'nothing'}")
+        totals, history = fit(objective, plan, score, plan.steps, settings, runtime, run, run.checkpoint)
+        run.save(model, tokenizer)
+        frozen = not any(p.requires_grad for p in model.bert.parameters())
+        for task in tasks:
+            for split in predicted(task, settings):
+                dataset = data[task.name][split]
+                run.save_predictions(dataset, split, predict(model, dataset, settings.batch_size, runtime), frozen)
+        run.finish(history, totals | sizes)
+
+
+def read(task: Task, settings) -> dict[str, Examples]:
+    """By split: all that the run trains on, scores or predicts."""
+    examples = {split: read_examples(task, settings.data, split) for split in ("train", *predicted(task, settings))}
+    return examples | {"train": subset(examples["train"], settings.train_size)}
+
+
+def predicted(task: Task, settings) -> list[str]:
+    return [split for name in sorted({"dev", settings.predict}) for split in task.splits(name)]
+
+
+def pretrained(tasks: list[Task], settings) -> tuple[SentenceModel, Tokenizer]:
+    torch.manual_seed(settings.init_seed)  # of the heads, and of whatever else is not pretrained
+    folder = resolve(settings.model)
+    bert = BertModel.from_pretrained(folder, **settings.config_changes())
+    tokenizer = load_tokenizer(folder)
+    bert.config.check_input(len(tokenizer) - 1, settings.max_length, max(task.segments for task in tasks))
+    return SentenceModel(bert, tasks), tokenizer
+
+
+def attach(method, model: SentenceModel) -> dict[str, int]:
+    """Returns the numbers of parameters, for metrics.json."""
+    before = count(model.parameters())
+    method.attach(model)
+    return {
+        "trainable_parameters": count(p for p in model.parameters() if p.requires_grad),
+        "parameters": count(model.parameters()),
+        "added_parameters": count(model.parameters()) - before,
+    }
+
+
+def count(parameters) -> int:
+    return sum(p.numel() for p in parameters)
