@@ -210,10 +210,7 @@ class Run:
         epochs = {"keep": keep, "kept_epoch": kept["epoch"], "best_epoch": best["epoch"]}
         rest = {"history": history, "peak_memory_bytes": self.runtime.peak_memory()}
         self.write("metrics.json", self.about() | scores | epochs | totals | rest)
-        self.say(
-            f"kept: the {keep} epoch, {kept['epoch']} of {last['epoch']}; "
-            f"best on dev: epoch {best['epoch']} with {best['dev']['score']:.4f}, last: {last['dev']['score']:.4f}"
-        )
+        self.say(f"kept: epoch {kept['epoch']}, {what_is_kept(best, last, keep)}")
         if self.settings.save != "all":
             self.checkpoint.remove()
         if scores["failed"]:
@@ -243,6 +240,14 @@ def describe_scores(scores: dict) -> str:
     own = ", ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
     majority = ", ".join(f"{value:.4f}" for value in scores["majority"].values())
     return f"score {scores['score']:.4f} ({own}; majority class {majority})"
+
+
+def what_is_kept(best: dict, last: dict, keep: str) -> str:
+    if best is last:
+        return "the last and on dev the best"
+    if keep == "best":
+        return f"on dev the best; the last, epoch {last['epoch']}, has {last['dev']['score']:.4f}"
+    return f"the last; on dev epoch {best['epoch']} is the best, with {best['dev']['score']:.4f}"
 
 
 def default_folder(settings) -> Path:

@@ -18,7 +18,7 @@ from conftest import CONFIG, CPU
 import sample
 import train
 from benchmarks.faults import kill_until_done, results
-from minbert import runs, tokenizer, weights
+from minbert import finetuning, runs, tokenizer, weights
 from minbert.errors import Interrupted
 from minbert.settings import Settings
 
@@ -113,7 +113,7 @@ def test_with_save_none_a_stopped_run_keeps_no_checkpoint(arguments, tmp_path, m
     def stop(*_):
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr(train, "evaluate", stop)
+    monkeypatch.setattr(finetuning, "evaluate", stop)
     assert train.main([*arguments, "--max-steps", "2", "--save", "none"]) == 143
     assert "with --save none there is no checkpoint" in capsys.readouterr().out
     assert not (tmp_path / "run" / "checkpoint").exists()
@@ -123,8 +123,8 @@ def test_with_save_none_a_stopped_run_keeps_no_checkpoint(arguments, tmp_path, m
 def stopped(arguments, tmp_path, monkeypatch, capsys):
     """The folder of a run that was stopped after its first epoch."""
     with monkeypatch.context() as patch:
-        patch.setattr(train, "evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {})
-        patch.setattr(train, "describe_scores", lambda *_: "")
+        patch.setattr(finetuning, "evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {"score": 0.0})
+        patch.setattr(finetuning, "describe_scores", lambda *_: "")
         assert train.main([*arguments, "--epochs", "2"]) == 143
     capsys.readouterr()
     return tmp_path / "run"
@@ -180,8 +180,8 @@ def test_from_another_folder(stopped, arguments, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with monkeypatch.context() as patch:
-        patch.setattr(train, "evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {})
-        patch.setattr(train, "describe_scores", lambda *_: "")
+        patch.setattr(finetuning, "evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {"score": 0.0})
+        patch.setattr(finetuning, "describe_scores", lambda *_: "")
         assert train.main([*arguments, "--model", "model", "--data", "data", "--out", "a b", "--max-steps", "9"]) == 143
     (tmp_path / "here" / "a b").rename(tmp_path / "there" / "c")
     monkeypatch.chdir(tmp_path / "there")

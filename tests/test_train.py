@@ -12,7 +12,7 @@ from conftest import make_model
 from safetensors.torch import load_file
 
 import train
-from minbert import BertModel, weights
+from minbert import BertModel, finetuning, weights
 from minbert.settings import Settings, parse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,7 +107,7 @@ def test_dropout_and_train_size_and_compile_are_passed_on(arguments, tmp_path, r
     config = read_json(tmp_path / "b" / "settings.json")["config"]
     assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.0
     compiled = []
-    monkeypatch.setattr(train, "compile_blocks", compiled.append)
+    monkeypatch.setattr(finetuning, "compile_blocks", compiled.append)
     run(arguments, tmp_path / "c", "--train-size", "9", "--compile")
     assert len(compiled) == 1
     assert "9 examples, 2 steps, cpu in fp32" in capsys.readouterr().out
