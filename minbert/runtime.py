@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import os
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -95,9 +95,12 @@ class Runtime:
         self.signals.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind=None, *_) -> None:
         self.signals.__exit__()
         if self.world > 1:
+            if kind is None:  # none leaves while another waits for its last message, which would end that one, too
+                with suppress(RuntimeError):  # another has failed, and says so itself
+                    dist.barrier()
             dist.destroy_process_group()
 
 

@@ -93,6 +93,7 @@ def main() -> None:
         assert np.allclose(shared, whole, atol=1e-6), f"{option}: predictions differ"
     check_resume(runtime, Path(sys.argv[1]))
     print("all equal")
+    dist.barrier()  # as Runtime.__exit__ does
     dist.destroy_process_group()
 
 
