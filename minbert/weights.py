@@ -164,16 +164,18 @@ def canonical(name: str) -> str:
 def save_model(model: nn.Module, folder: Path) -> None:
     """Write a SentenceModel as config.json + model.safetensors, under the published names, for transformers too.
 
-    One task: its head is `classifier`, and config.json carries its labels. Several: `classifier.<task>`.
+    One task: its head is `classifier`, and config.json carries its labels. Several: `classifier.<task>`; these, and the
+    head of sentences that are encoded alone, are not of transformers' making, which then sees a BERT without one.
     """
     heads = {}
     for task, head in model.heads.items():
         prefix = head_name(model, task)
         # What it computes with: of R4F's head that is not what is trained.
         heads |= {f"{prefix}.weight": head.weight, f"{prefix}.bias": head.bias}
-    config = {"architectures": ["BertForSequenceClassification"]}
-    if len(model.tasks) == 1:
-        config |= label_fields(model.tasks[0])
+    if len(model.tasks) == 1 and not model.tasks[0].separate:
+        config = {"architectures": ["BertForSequenceClassification"]} | label_fields(model.tasks[0])
+    else:
+        config = {"architectures": ["BertModel"]}
     save_bert(model.bert, folder, heads, config)
 
 

@@ -35,7 +35,7 @@ CONFIG = BertConfig(
     initializer_range=0.3,
 )
 
-# The four kinds of output that a method must work for.
+# The kinds of output that a method must work for, and the two ways to compare sentences that are encoded alone.
 KINDS = {
     "two classes": TASKS["rte"],
     "three classes": TASKS["mnli"],
@@ -43,6 +43,8 @@ KINDS = {
     "one logit": replace(
         TASKS["stsb"], name="onelogit", loss=losses.binary_cross_entropy, divergence=losses.bernoulli_kl
     ),
+    "separate classes": replace(TASKS["mnli"], separate=True),
+    "separate regression": replace(TASKS["stsb"], separate=True),
 }
 
 # A first stage long enough to go through all its parts; what it finds is tested in test_mutual_information.py.
@@ -61,15 +63,16 @@ def make_model(*tasks, seed: int = 0, **changes) -> SentenceModel:
 
 
 def make_batch(task=TASKS["rte"], rows: int = 5, tokens: int = 7, seed: int = 0) -> Batch:
-    """Random ids with padding: row i has `tokens` - i of them real."""
+    """Random ids with padding: input i has `tokens` - i of them real."""
     generator = torch.Generator().manual_seed(seed)
-    real = torch.arange(tokens) < (tokens - torch.arange(rows)).clamp(min=2)[:, None]
-    ids = torch.randint(5, CONFIG.vocab_size, (rows, tokens), generator=generator)
+    inputs = rows * (2 if task.separate else 1)
+    real = torch.arange(tokens) < (tokens - torch.arange(inputs)).clamp(min=2)[:, None]
+    ids = torch.randint(5, CONFIG.vocab_size, (inputs, tokens), generator=generator)
     if task.labels:
         labels = torch.arange(rows) % task.outputs
     else:
         labels = torch.arange(rows) % 2 if task.loss is losses.binary_cross_entropy else torch.rand(rows) * 5
-    segments = (torch.arange(tokens) > tokens // 2).long().expand(rows, -1) * real
+    segments = (torch.arange(tokens) > tokens // 2).long().expand(inputs, -1) * real
     return Batch(ids * real, segments, real, labels, torch.arange(rows), task)
 
 

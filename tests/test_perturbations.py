@@ -5,6 +5,7 @@ import torch
 from conftest import KINDS, make_batch, make_model
 
 from minbert.bert import attendable
+from minbert.classifier import features
 from minbert.errors import InputError
 from minbert.losses import symmetric_kl
 from regularizers import build
@@ -137,7 +138,7 @@ def test_r3f_is_the_divergence_from_a_pass_with_noise(kind, at):
     model, batch, clean = ready(p=0.0, kind=kind)
     penalty = value(R3f(eps=0.2, weight=0.7, at=at), model, batch, clean)
     torch.manual_seed(2)
-    z = 0.2 * (2 * torch.rand(5, 7, 12, dtype=torch.float64) - 1) * batch.attention_mask[..., None]
+    z = 0.2 * (2 * torch.rand(*batch.input_ids.shape, 12, dtype=torch.float64) - 1) * batch.attention_mask[..., None]
     table = model.bert.embeddings
     if at == "word":
         words = table.token(batch.input_ids) + z
@@ -146,7 +147,7 @@ def test_r3f_is_the_divergence_from_a_pass_with_noise(kind, at):
         h = clean.hidden[0] + z
     for block in model.bert.layers:
         h = block(h, attendable(batch.attention_mask))
-    noisy = model.heads[batch.task.name](torch.tanh(model.bert.pooler(h[:, 0])))
+    noisy = model.heads[batch.task.name](features(torch.tanh(model.bert.pooler(h[:, 0])), batch.task))
     assert torch.allclose(penalty, 0.7 * batch.task.divergence(clean.logits, noisy), rtol=1e-12)
     assert penalty > 0
     swapped = batch.task.divergence(noisy, clean.logits)
@@ -192,7 +193,8 @@ def test_r4f_holds_the_largest_singular_value_of_the_head_at_one(kind):
         model(batch).logits.sum().backward()
         with torch.no_grad():
             head.direction -= 0.5 * head.direction.grad
-    assert (torch.linalg.svdvals(head.direction)[0] - 1).abs() > 1e-2
+    moved = (torch.linalg.svdvals(head.direction)[0] - 1).abs()
+    assert moved > 1e-2 or head.direction.numel() == 1  # the factor of a cosine has no direction to move in
 
 
 def test_the_spectral_heads_gradient_by_finite_differences():

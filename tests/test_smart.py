@@ -143,7 +143,7 @@ def test_the_ascent_equals_its_equations_step_by_step(project):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_of_the_penalty_with_the_perturbation_held_equals_finite_differences(kind, monkeypatch):
     method, model, batch = ready(KINDS[kind], p=0.0, mu=0.0)
-    fixed = 0.3 * torch.randn(5, 7, 12, dtype=torch.float64) * batch.attention_mask.unsqueeze(-1)
+    fixed = 0.3 * torch.randn(*batch.input_ids.shape, 12, dtype=torch.float64) * batch.attention_mask.unsqueeze(-1)
     monkeypatch.setattr(method, "adversary", lambda *_: fixed)
     parameters = dict(model.named_parameters())
     method.smoothness(model, batch, model(batch)).backward()
