@@ -1,5 +1,6 @@
 """Tiny stand-ins for everything: a random BERT of odd sizes, its tokenizer, and a task folder that can be learned."""
 
+import csv
 import json
 import random
 import tempfile
@@ -126,6 +127,46 @@ def arguments(model_folder, data_folder, tmp_path):
     """Of train.py, for the tiny model and task."""
     return ["--model", str(model_folder), "--data", str(data_folder), "--out", str(tmp_path / "run"), "--device", "cpu",
             "--batch-size", "16", "--max-length", "32"]  # fmt: skip
+
+
+COURSE = ("sst5", "quora", "sts")
+COURSE_COLUMNS = {
+    "sst5": ["", "id", "sentence", "sentiment"],
+    "quora": ["", "id", "sentence1", "sentence2", "is_duplicate"],
+    "sts": ["", "id", "sentence1", "sentence2", "similarity"],
+}
+COURSE_SIZES = {"train": (50, 66, 34), "dev": (21, 30, 26), "test": (5, 6, 7)}
+
+
+def label_of(task: str, texts: list[str], rng: random.Random) -> str:
+    """Something that can be learned: of the number of words."""
+    words = len(texts[0].split())
+    return {"sst5": str(words % 5), "quora": f"{words % 2}.0", "sts": str(words - 3 + rng.random() / 2)}[task]
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory) -> Path:
+    """Stanford's files of the three tasks; one record of Quora's dev set lost its label."""
+    folder, rng = tmp_path_factory.mktemp("course"), random.Random(0)
+    for split, sizes in COURSE_SIZES.items():
+        for task, size in zip(COURSE, sizes):
+            with (folder / dict(TASKS[task].files)[split]).open("w", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file, delimiter="\t", lineterminator="\n")
+                rows.writerow(COURSE_COLUMNS[task] if split != "test" else COURSE_COLUMNS[task][:-1])
+                for i in range(size):
+                    texts = [sentence(rng) for _ in TASKS[task].text]
+                    label = [] if split == "test" else [label_of(task, texts, rng)]
+                    if (task, split, i) == ("quora", "dev", 3):
+                        label = [""]
+                    rows.writerow([i, f"{rng.getrandbits(100):025x}", *texts, *label])
+    return folder
+
+
+@pytest.fixture
+def flags(model_folder, course, tmp_path) -> list[str]:
+    """Of multitask.py, for the tiny model and tasks."""
+    return ["--model", str(model_folder), "--data", str(course), "--out", str(tmp_path / "run"), "--device", "cpu",
+            "--precision", "fp32", "--batch-size", "8", "--max-length", "32", "--lr", "1e-2"]  # fmt: skip
 
 
 class Log:

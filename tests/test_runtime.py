@@ -51,12 +51,13 @@ def test_seeds_of_neighbours_differ():
     assert len(seeds) == 750 and all(0 <= seed < 2**56 for seed in seeds)
 
 
-def test_two_processes_train_as_one(tmp_path):
-    """All options in one spawned pair: see two_processes.py, which prints what differs."""
+@pytest.mark.parametrize("name", ["two_processes.py", "two_processes_multitask.py"])
+def test_two_processes_train_as_one(tmp_path, name):
+    """All options in one spawned pair: see the script, which prints what differs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).with_name("two_processes.py")
+    script = Path(__file__).with_name(name)
     environment = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
