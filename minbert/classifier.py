@@ -37,10 +37,10 @@ class SentenceModel(nn.Module):
         self.bert = bert
         self.dropout = Dropout(bert.config.hidden_dropout_prob)
         width = bert.config.hidden_size
-        self.heads = nn.ModuleDict({task.name: nn.Linear(count(task, width), task.outputs) for task in tasks})
+        self.heads = nn.ModuleDict({task.name: nn.Linear(feature_count(task, width), task.outputs) for task in tasks})
         self.heads.apply(bert.initialize)
         for task in tasks:
-            if compares_by_cosine(task):  # as it is, to begin with
+            if compares_by_cosine(task):  # the similarity itself, to begin with
                 nn.init.ones_(self.heads[task.name].weight)
 
     def embed(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
@@ -75,7 +75,7 @@ def features(pooled: Tensor, task: Task) -> Tensor:
     """What a head sees: [B,D] as it is. Of sentences encoded alone, [2B,D] with the first ones of all pairs before the
     second ones: u, v, |u-v| and uv beside each other, [B,4D]; or, of a similarity, 5 cos(u, v), [B,1].
 
-    Reimers & Gurevych 2019, arXiv:1908.10084v1, section 3.
+    Reimers & Gurevych 2019 (Sentence-BERT), arXiv:1908.10084v1, sections 3 and 6.
     """
     if not task.separate:
         return pooled
@@ -85,8 +85,8 @@ def features(pooled: Tensor, task: Task) -> Tensor:
     return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
 
 
-def count(task: Task, width: int) -> int:
-    """Of the features, for vectors [B,width]."""
+def feature_count(task: Task, width: int) -> int:
+    """For vectors [B,width]."""
     if not task.separate:
         return width
     return 1 if compares_by_cosine(task) else 4 * width

@@ -22,10 +22,10 @@ def fine_tune(settings, method, runtime: Runtime, note: str = "") -> None:
     run, tasks = Run(settings, runtime), settings.chosen_tasks()
     examples = {task.name: read(task, settings) for task in tasks}
     model, tokenizer = pretrained(tasks, settings)
-    data = {
-        task.name: {split: Dataset(task, found, tokenizer, settings.max_length) for split, found in own.items()}
-        for task, own in zip(tasks, examples.values())
-    }
+    data: dict[str, dict[str, Dataset]] = {}  # by task and split
+    for task in tasks:
+        texts = examples[task.name].items()
+        data[task.name] = {split: Dataset(task, found, tokenizer, settings.max_length) for split, found in texts}
     plan = Plan([own["train"] for own in data.values()], settings)
     sizes = attach(method, model)
     objective = Objective(model, method, settings.weights).to(runtime.device)
@@ -33,28 +33,17 @@ def fine_tune(settings, method, runtime: Runtime, note: str = "") -> None:
         compile_blocks(model)
 
     def score(epoch: int) -> dict[str, dict]:
-        scores = {}
-        for split in settings.evaluate:
-            results = {}
-            for task in tasks:
-                parts = {name: data[task.name][name] for name in task.splits(split)}
-                results[task.name] = evaluate(model, parts, settings.batch_size, runtime)
-            scores[split] = metrics.average(tasks, results) if settings.multitask else results[settings.title]
-            run.say(f"epoch {epoch}: {split} {describe_scores(scores[split])}")
+        scores = {split: score_of(split, model, data, settings, runtime) for split in settings.evaluate}
+        for split, result in scores.items():
+            run.say(f"epoch {epoch}: {split} {describe_scores(result)}")
         return scores
 
     with run.start(model.bert.config, plan.steps):
         for own in examples.values():
             for found in own.values():
                 run.note_left_out(found)
-        rows = " + ".join(str(len(own["train"])) for own in data.values())
-        run.say(f"{settings.option} on {settings.title}: {rows} examples, {plan.steps} steps, {runtime.describe()}")
-        run.say("trains {:,} of {:,} parameters; {:,} added".format(*sizes.values()))
-        if settings.multitask:
-            run.say(f"sampling {plan.describe()}")
-        if note:
-            run.say(note)
-        run.say(f"not the defaults: {settings.changes() or 'nothing'}")
+        for line in introduction(settings, plan, runtime, sizes, note):
+            run.say(line)
         totals, history = fit(objective, plan, score, plan.steps, settings, runtime, run, run.checkpoint)
         run.save(model, tokenizer)
         frozen = not any(p.requires_grad for p in model.bert.parameters())
@@ -63,6 +52,28 @@ def fine_tune(settings, method, runtime: Runtime, note: str = "") -> None:
                 dataset = data[task.name][split]
                 run.save_predictions(dataset, split, predict(model, dataset, settings.batch_size, runtime), frozen)
         run.finish(history, totals | sizes)
+
+
+def score_of(split: str, model: SentenceModel, data: dict[str, dict[str, Dataset]], settings, runtime: Runtime) -> dict:
+    """What metrics.json tells of dev or train: of the one task, or of each task and their average."""
+    results = {}
+    for task in model.tasks:
+        parts = {name: data[task.name][name] for name in task.splits(split)}
+        results[task.name] = evaluate(model, parts, settings.batch_size, runtime)
+    return metrics.average(model.tasks, results) if settings.multitask else results[settings.title]
+
+
+def introduction(settings, plan: Plan, runtime: Runtime, sizes: dict[str, int], note: str) -> list[str]:
+    """The first lines of a run."""
+    examples = " + ".join(str(len(dataset)) for dataset in plan.datasets)
+    lines = [
+        f"{settings.option} on {settings.title}: {examples} examples, {plan.steps} steps, {runtime.describe()}",
+        "trains {:,} of {:,} parameters; {:,} added".format(*sizes.values()),
+        f"sampling {plan.describe()}" if settings.multitask else "",
+        note,
+        f"not the defaults: {settings.changes() or 'nothing'}",
+    ]
+    return [line for line in lines if line]
 
 
 def read(task: Task, settings) -> dict[str, Examples]:

@@ -71,9 +71,9 @@ class Meter:
         if pending[-1].epoch != self.epoch:
             self.epoch, self.losses = pending[-1].epoch, {}
         for step, row in zip(pending, table):
-            task = step.dataset.task.name
-            self.unlogged.append([task, dict(zip(names, row))])
-            self.losses.setdefault(task, []).append(self.unlogged[-1][1]["task"])
+            task, losses = step.dataset.task.name, dict(zip(names, row))
+            self.unlogged.append([task, losses])
+            self.losses.setdefault(task, []).append(losses["task"])
             self.batches[task] = self.batches.get(task, 0) + 1
         self.lr, self.norm = pending[-1].lr, norms[-1]
 

@@ -29,7 +29,10 @@ except ImportError:  # Windows
     fcntl = None
 
 # What metrics.json cannot tell of a run whose loss was not finite.
-UNKNOWN = "score metrics majority epochs steps train_loss seconds examples_per_second tokens_per_second history"
+UNKNOWN = (
+    "score metrics majority kept_epoch best_epoch epochs steps train_loss seconds examples_per_second "
+    "tokens_per_second history"
+)
 
 
 class Run:

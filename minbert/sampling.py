@@ -1,6 +1,6 @@
 """Which batches an epoch trains on: the sampling of tasks.
 
-Stickland & Murray 2019, arXiv:1902.02671v2, section 4.1, choose the task of each step at random, with probabilities
+Stickland & Murray 2019, arXiv:1902.02671v2, choose the task of each step at random, with probabilities
 
     p_i ∝ N_i^α        α = 1 proportional, 1/2 sqrt        α_e = 1 - 0.8 (e - 1)/(E - 1) annealed, e = 1 .. E epochs
 
