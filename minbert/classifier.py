@@ -53,7 +53,10 @@ class SentenceModel(nn.Module):
 
     def head(self, h: Tensor, batch: Batch) -> Tensor:
         """h = hidden[L] [B,T,D] -> logits [B,C]"""
-        return self.heads[batch.task.name](features(self.dropout(self.bert.pool(h)), batch.task))
+        pooled = self.bert.pool(h)
+        if not compares_by_cosine(batch.task):  # two masks would make equal sentences differ
+            pooled = self.dropout(pooled)
+        return self.heads[batch.task.name](features(pooled, batch.task))
 
     def forward(self, batch: Batch) -> Output:
         entry = generator_state(batch.input_ids.device)

@@ -85,6 +85,16 @@ def test_a_similarity_does_not_depend_on_the_order_of_the_sentences():
     assert torch.allclose(model(batch).logits, model(swapped).logits, atol=1e-6)
 
 
+def test_dropout_takes_nothing_from_a_cosine():
+    """Equal vectors are most similar in training too; the other head's dropout is at work."""
+    model = make_model(CLASSES, SIMILARITY).train()
+    h = torch.randn(4, 7, 12).repeat(2, 1, 1)
+    for task, equal in ((SIMILARITY, True), (CLASSES, False)):
+        one, other = (model.head(h, make_batch(task, rows=4)) for _ in range(2))
+        assert torch.equal(one, other) == equal
+        assert task is CLASSES or one.flatten().tolist() == pytest.approx([5.0] * 4)
+
+
 def test_a_perturbation_reaches_both_sentences():
     """All 2B inputs of SMART's ascent and of its second pass move, within one radius."""
     model, batch, moved = make_model(CLASSES).train(), make_batch(CLASSES), []
