@@ -29,13 +29,13 @@ class Step(NamedTuple):
 class Meter:
     """Counts steps and the time spent on them: training alone, without loading, evaluation and checkpoints."""
 
-    def __init__(self, run, runtime: Runtime, total: int):
+    def __init__(self, run, runtime: Runtime, total: int, tasks: list[str]):
         self.run, self.runtime, self.total = run, runtime, total
         self.steps, self.examples, self.tokens, self.seconds = 0, 0, 0, 0.0
         self.pending: list[Step] = []  # whose losses are still on the device
         self.unlogged: list[list] = []  # [task, losses by name] of the steps since the last line of the log
         self.logged = {"tokens": 0, "seconds": 0.0}  # the counts at that line
-        self.batches: dict[str, int] = {}  # steps of each task
+        self.batches = dict.fromkeys(tasks, 0)  # steps of each task
         self.epoch = 0
         self.losses: dict[str, list[float]] = {}  # of each task: the losses of the steps of this epoch
         self.lr, self.norm = 0.0, 0.0  # of the last step
@@ -74,7 +74,7 @@ class Meter:
             task, losses = step.dataset.task.name, dict(zip(names, row))
             self.unlogged.append([task, losses])
             self.losses.setdefault(task, []).append(losses["task"])
-            self.batches[task] = self.batches.get(task, 0) + 1
+            self.batches[task] += 1
         self.lr, self.norm = pending[-1].lr, norms[-1]
 
     def report(self) -> None:
@@ -123,7 +123,8 @@ class Meter:
         vars(self).update(state)
 
     def totals(self) -> dict:
-        """For metrics.json. train_loss is the task loss of the last epoch, averaged over its steps."""
+        """For metrics.json. train_loss is the task loss of the last epoch, averaged over its steps (those of one task:
+        None if it had none); everything else is of the whole run."""
         return {
             "steps": self.steps,
             "train_loss": mean([loss for losses in self.losses.values() for loss in losses]),

@@ -54,8 +54,9 @@ def evaluate(task, predictions, labels) -> dict[str, float]:
 
 
 def score(task, values: dict[str, float]) -> float:
-    """The one number of a task: GLUE's mean of its metrics (MRPC: accuracy and F1)."""
-    return float(np.mean([values[name] for name in task.score]))
+    """The one number of a task: GLUE's mean of its metrics (MRPC: accuracy and F1), of all its files (MNLI: accuracy
+    and accuracy-mismatched)."""
+    return float(np.mean([value for name, value in values.items() if name.partition("-")[0] in task.score]))
 
 
 def majority(task, labels) -> dict[str, float]:

@@ -33,6 +33,7 @@ UNKNOWN = (
     "score metrics majority kept_epoch best_epoch epochs steps train_loss seconds examples_per_second "
     "tokens_per_second history"
 )
+OF_A_TASK = "score metrics majority failed failure steps train_loss"
 
 
 class Run:
@@ -123,6 +124,8 @@ class Run:
             return
         if kind is TrainingError:
             unknown = dict.fromkeys(UNKNOWN.split())
+            if self.settings.multitask:
+                unknown["tasks"] = {name: dict.fromkeys(OF_A_TASK.split()) for name in self.settings.names}
             self.write("metrics.json", self.about() | unknown | {"failed": True, "failure": str(error)})
         elif kind is not None and not (self.folder / "metrics.json").exists():
             self.say(f"stopped; {self.way_on()}")
@@ -137,7 +140,7 @@ class Run:
 
     def about(self) -> dict:
         s = self.settings
-        return {"task": s.title, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev"}
+        return {"task": s.title, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev", "keep": s.keep}
 
     def say(self, text: str) -> None:
         if self.active:
@@ -202,18 +205,19 @@ class Run:
 
         The scores are those of the epoch whose weights are kept. `totals` are training's: Meter's, for one.
         """
-        best, last, keep = best_of(history), history[-1], self.settings.keep
-        kept = best if keep == "best" else last
-        scores, by_task = kept["dev"], totals.pop("tasks")
+        best, last = best_of(history), history[-1]
+        kept = best if self.settings.keep == "best" else last
+        scores = kept["dev"]
+        found = self.about() | scores | totals
+        found |= {"kept_epoch": kept["epoch"], "best_epoch": best["epoch"], "history": history}
+        found |= {"peak_memory_bytes": self.runtime.peak_memory()}
         if self.settings.multitask:
-            none = {"steps": 0, "train_loss": None}
-            tasks = {name: result | by_task.get(name, none) for name, result in scores["tasks"].items()}
-            scores = scores | {"tasks": tasks}
-            self.say("steps: " + ", ".join(f"{name} {result['steps']}" for name, result in tasks.items()))
-        epochs = {"keep": keep, "kept_epoch": kept["epoch"], "best_epoch": best["epoch"]}
-        rest = {"history": history, "peak_memory_bytes": self.runtime.peak_memory()}
-        self.write("metrics.json", self.about() | scores | epochs | totals | rest)
-        self.say(f"kept: epoch {kept['epoch']}, {what_is_kept(best, last, keep)}")
+            found["tasks"] = {task: result | totals["tasks"][task] for task, result in scores["tasks"].items()}
+            self.say("steps: " + ", ".join(f"{task} {of['steps']}" for task, of in found["tasks"].items()))
+        else:
+            del found["tasks"]
+        self.write("metrics.json", found)
+        self.say(f"kept: epoch {kept['epoch']}, {what_is_kept(kept, best, last)}")
         if self.settings.save != "all":
             self.checkpoint.remove()
         if scores["failed"]:
@@ -245,10 +249,10 @@ def describe_scores(scores: dict) -> str:
     return f"score {scores['score']:.4f} ({own}; majority class {majority})"
 
 
-def what_is_kept(best: dict, last: dict, keep: str) -> str:
-    if best is last:
-        return "the last and on dev the best"
-    if keep == "best":
+def what_is_kept(kept: dict, best: dict, last: dict) -> str:
+    if kept is last and last["dev"]["score"] == best["dev"]["score"]:
+        return "the last; none is better on dev"
+    if kept is best:
         return f"on dev the best; the last, epoch {last['epoch']}, has {last['dev']['score']:.4f}"
     return f"the last; on dev epoch {best['epoch']} is the best, with {best['dev']['score']:.4f}"
 

@@ -5,7 +5,7 @@ Stickland & Murray 2019, arXiv:1902.02671v2, choose the task of each step at ran
     p_i ∝ N_i^α        α = 1 proportional, 1/2 sqrt        α_e = 1 - 0.8 (e - 1)/(E - 1) annealed, e = 1 .. E epochs
 
 or go round robin. Here N_i counts the batches of a pass over task i, and in an epoch of S = Σ N_i steps task i has its
-share of p_i S steps to the next whole number, in random order. So nothing but the order is left to chance, and under
+share of p_i S steps, rounded up or down, in random order. So nothing but the order is left to chance, and under
 proportional sampling an epoch trains on each example exactly once.
 """
 
@@ -38,7 +38,7 @@ class Plan:
 
     def __call__(self, epoch: int) -> list[tuple[Dataset, list[int]]]:
         before = [sum(counts) for counts in zip(*map(self.counts, range(1, epoch)))] or [0] * len(self.datasets)
-        batches = [self.batches_from(start, dataset) for start, dataset in zip(before, self.datasets)]
+        batches = [self.batches_from(start, i) for i, start in enumerate(before)]
         return [(self.datasets[i], next(batches[i])) for i in self.order(epoch)]
 
     def probabilities(self, epoch: int) -> list[float]:
@@ -75,17 +75,17 @@ class Plan:
             return [self.order(epoch).count(i) for i in range(len(self.datasets))]
         return apportion(self.epoch_steps, self.probabilities(epoch))
 
-    def batches_from(self, start: int, dataset: Dataset) -> Iterator[list[int]]:
-        """The batches of one pass after the other, without the first `start` of them all."""
-        passes, skipped = divmod(start, math.ceil(len(dataset) / self.batch_size))
+    def batches_from(self, start: int, i: int) -> Iterator[list[int]]:
+        """Of task i: the batches of one pass after the other, without the first `start` of them all."""
+        passes, skipped = divmod(start, self.sizes[i])
         for number in itertools.count(passes + 1):
-            yield from dataset.shuffled(self.batch_size, self.seed, number)[skipped:]
+            yield from self.datasets[i].shuffled(self.batch_size, self.seed, number)[skipped:]
             skipped = 0
 
 
 def apportion(total: int, shares: list[float]) -> list[int]:
-    """Whole numbers that sum to `total`, each next to its share of it: the largest remainders are rounded up."""
-    counts = [math.floor(total * share + 1e-9) for share in shares]  # 1e-9: 0.1 * 30 is a little less than 3
+    """Whole numbers that sum to `total`, each its share of it, rounded: the largest remainders are rounded up."""
+    counts = [math.floor(total * share) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda i: counts[i] - total * shares[i])
     for i in by_remainder[: total - sum(counts)]:
         counts[i] += 1

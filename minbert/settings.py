@@ -25,7 +25,7 @@ class CommonSettings:
     model: str = setting(None, "folder with config.json and model.safetensors, or a hub name (default: the sample's)")
     option: str = setting("finetune", "method, or several joined with +; --options lists them")
     set: tuple[str, ...] = setting((), "hyper-parameters of the methods: smart.eps=1e-3 ...", many=True)
-    epochs: int = setting(None, "passes over the training set (default 3)")
+    epochs: int = setting(None, "each as many steps as the training data have batches (default 3)")
     batch_size: int = setting(32, "examples in one optimizer step, over all processes and micro-batches")
     lr: float = setting(None, "peak learning rate (default 2e-5; an option may bring its own)")
     schedule: str = setting("linear", "how the learning rate moves", tuple(SCHEDULES))

@@ -70,7 +70,7 @@ def fit(objective, plan: Callable, score: Callable, steps: int, settings, runtim
     scaler, factor = runtime.scaler(), SCHEDULES[settings.schedule]
     best = Best(model, active=settings.keep == "best")
     optimizers = [optimizer, *method.optimizers(), best]
-    meter, place = Meter(run, runtime, steps), Place()
+    meter, place = Meter(run, runtime, steps, [task.name for task in model.tasks]), Place()
 
     def step(dataset: Dataset, rows: list[int]) -> None:
         lr = settings.lr * factor(meter.steps, steps, settings.warmup)

@@ -193,7 +193,7 @@ def draw(option: str, estimators: Estimators, model, batches, states) -> list[li
         count, number = count + len(h), number + 1
     if count < FEWEST_EXAMPLES or number < 2:
         raise InputError(
-            f"--option {option} needs {FEWEST_EXAMPLES} training examples in two or more (micro-)batches of at least "
+            f"--option {option} needs {FEWEST_EXAMPLES} inputs to train on, in two or more (micro-)batches of at least "
             f"{SMALLEST_BATCH}, not {count} in {number}"
         )
     mean = total / count

@@ -5,10 +5,12 @@ import signal
 
 import pytest
 import torch
+from conftest import make_model
 
 import multitask
 from minbert import metrics, weights
 from minbert.batches import Dataset
+from minbert.best import Best
 
 
 @pytest.fixture
@@ -87,3 +89,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(flags, tmp_path, monkeypatch, sa
         assert multitask.main([*flags, "--out", str(stopped)]) == 143
     assert multitask.main(["--resume", str(stopped)]) == 0
     assert (whole / "model/model.safetensors").read_bytes() == (stopped / "model/model.safetensors").read_bytes()
+
+
+def test_the_first_of_equals_is_kept_even_by_a_run_that_went_on():
+    """.7 is no float32."""
+    model = make_model()
+    best, again = Best(model, active=True), Best(model, active=True)
+    best.offer({"dev": {"score": 0.7}})
+    again.load_state_dict(best.state_dict())
+    with torch.no_grad():
+        model.bert.pooler.bias += 1
+    again.offer({"dev": {"score": 0.7}})
+    again.restore()
+    assert not model.bert.pooler.bias.any()

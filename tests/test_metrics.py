@@ -67,6 +67,29 @@ def test_majority_baselines_are_those_of_the_papers():
     assert metrics.majority(TASKS["stsb"], np.arange(5.0)) == {"pearson": 0, "spearman": 0}
 
 
+def test_the_score_of_two_files_is_their_mean():
+    """As evaluate names the metrics of MNLI."""
+    assert metrics.score(TASKS["mnli"], {"accuracy": 0.75, "accuracy-mismatched": 0.4}) == pytest.approx(0.575)
+    assert metrics.score(TASKS["cola"], {"mcc": 0.3, "accuracy": 0.8}) == 0.3
+
+
+def test_an_average_maps_correlations_to_shares():
+    """From -1..1 to 0..1: Matthews', Pearson's, Spearman's; accuracy and F1 are shares."""
+    names, scores = ("cola", "mrpc", "stsb", "mnli"), (0.2, 0.7, -0.4, 0.6)
+    majorities = (
+        {"mcc": 0.0, "accuracy": 0.7}, {"accuracy": 0.68, "f1": 0.82}, {"pearson": 0.0, "spearman": 0.0},
+        {"accuracy": 0.75, "accuracy-mismatched": 0.4},
+    )  # fmt: skip
+    results = {
+        name: {"score": score, "majority": majority, "failed": False}
+        for name, score, majority in zip(names, scores, majorities)
+    }
+    found = metrics.average([TASKS[name] for name in names], results)
+    assert found["score"] == pytest.approx((0.6 + 0.7 + 0.3 + 0.6) / 4)
+    assert found["metrics"] == dict(zip(names, scores))
+    assert found["majority"] == pytest.approx({"cola": 0.0, "mrpc": 0.75, "stsb": 0.0, "mnli": 0.575})
+
+
 @pytest.mark.parametrize(
     "task, logits, labels, why",
     [

@@ -137,15 +137,16 @@ def test_at_the_first_step_estimates_lie_at_their_references(option, monkeypatch
     assert ((values.mean(0) - estimators.reference).abs() < 2 * values.std(0)).all(), (values, estimators.reference)
 
 
-def test_the_first_stage_measures_states_with_dropout_and_changes_no_weight():
-    method, model, batches = first_stage("mine")
-    plain = make_model(TASK)
+@pytest.mark.parametrize("task", [TASK, KINDS["separate classes"]])
+def test_the_first_stage_measures_states_with_dropout_and_changes_no_weight(task):
+    method, model, batches = first_stage("mine", task)
+    plain = make_model(task)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), plain.parameters(), strict=True))
     plain.eval()
     with torch.no_grad():
         states = torch.cat([states_of("mine", method, plain(b), b) for b in batches])
         noisy = torch.cat([states_of("mine", method, plain.train()(b), b) for b in batches])
-    estimators = method.estimators[TASK.name]
+    estimators = method.estimators[task.name]
     assert torch.allclose(estimators.std, noisy.std(0), rtol=0.2)
     assert (estimators.std.mean() - states.std(0).mean()) > 2 * (estimators.std.mean() - noisy.std(0).mean()).abs()
     assert (estimators.mean - noisy.mean(0)).abs().max() < 0.3
@@ -192,7 +193,7 @@ def test_without_weight_there_is_nothing():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_too_few_examples(option, monkeypatch):
     monkeypatch.setattr(mutual_information, "FEWEST_EXAMPLES", FULL["FEWEST_EXAMPLES"])
-    with pytest.raises(InputError, match=rf"--option {option} needs 128 training examples .* not 112 in 7"):
+    with pytest.raises(InputError, match=rf"--option {option} needs 128 inputs .* not 112 in 7"):
         first_stage(option, size=112)
     first_stage(option, size=128)
 

@@ -172,7 +172,7 @@ def test_a_mistake_that_a_method_finds_in_its_first_stage(here, capsys, monkeypa
     before = everything(here)
     assert train.main([*flags(here), "--option", "mine"]) == 2
     out, errors = capsys.readouterr()
-    assert "--option mine needs 128 training examples" in errors and errors.count("\n") == 1
+    assert "--option mine needs 128 inputs to train on" in errors and errors.count("\n") == 1
     assert "stopped" not in out and everything(here) == before
 
 

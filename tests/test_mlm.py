@@ -27,6 +27,7 @@ def masked(epoch: int = 1, seed: int = 0) -> MaskedDataset:
 
 def test_shares_of_chosen_masked_random_and_kept():
     data = masked()
+    assert data.task is MLM
     batch, plain = data.collate(list(range(900))), data.dataset.collate(list(range(900)))
     chosen, ordinary = batch.labels != IGNORE, plain.input_ids >= 5
     n = int(ordinary.sum())

@@ -1,6 +1,7 @@
 """multitask.py as a user runs it, on tiny files in the course's form."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,10 @@ def test_a_whole_run(flags, course, tmp_path, capsys, read_json, pairs):
     course_average = (tasks["sst5"]["score"] + tasks["quora"]["score"] + (tasks["sts"]["score"] + 1) / 2) / 3
     assert found["score"] == pytest.approx(course_average)
     assert said.splitlines()[-1].startswith(f"sst5+quora+sts dev score {found['score']:.4f} (sst5 ")
+    for split in ("train", "dev"):
+        labels = np.array([row.label for row in read_examples(TASKS["sst5"], course, split).rows])
+        own = found["history"][-1][split]["tasks"]["sst5"]
+        assert own["majority"]["accuracy"] == np.bincount(labels).max() / len(labels)
     assert found["failed"] == any(tasks[task]["failed"] for task in COURSE)
     assert [epoch["epoch"] for epoch in found["history"]] == [1, 2, 3] and set(found["history"][0]) == {
         "epoch", "dev", "train",
@@ -84,15 +89,40 @@ def test_any_set_of_tasks(flags, data_folder, course, tmp_path, read_json):
     }  # fmt: skip
 
 
-def test_one_task_trains_as_train_py_does(flags, tmp_path, read_json):
+def test_a_part_of_the_training_data(flags, capsys):
+    assert multitask.main([*flags, "--epochs", "1", "--train-size", "9"]) == 0
+    assert "9 + 9 + 9 examples, 6 steps" in capsys.readouterr().out
+
+
+def test_a_model_without_segments_reads_separate_sentences_only(flags, tmp_path, capsys):
+    model = make_model(TASKS["sts"], type_vocab_size=1)
+    weights.save_model(model, tmp_path / "model")
+    (tmp_path / "model" / "vocab.txt").write_bytes((Path(flags[1]) / "vocab.txt").read_bytes())
+    more = ["--model", str(tmp_path / "model"), "--max-steps", "2"]
+    assert multitask.main([*flags, *more]) == 2
+    assert "pairs of texts, the model's type_vocab_size is 1" in capsys.readouterr().err
+    assert multitask.main([*flags, *more, "--pairs", "separate"]) == 0
+
+
+def test_one_task_trains_as_train_py_does(flags, tmp_path, read_json, capsys):
     more = ["--epochs", "2", "--option", "smart"]
     assert multitask.main([*flags, *more, "--tasks", "sts", "--out", str(tmp_path / "a")]) == 0
     assert train.main([*flags, *more, "--task", "sts", "--out", str(tmp_path / "b")]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert lines and not any("(" in line for line in lines)  # one task's loss is the loss
     one, other = (read_json(tmp_path / name / "metrics.json") for name in "ab")
     assert one["tasks"]["sts"]["metrics"] == other["metrics"]
     assert (tmp_path / "a/model/model.safetensors").read_bytes() == (
         tmp_path / "b/model/model.safetensors"
     ).read_bytes()
+
+
+def test_a_loss_that_is_not_finite(flags, tmp_path, read_json, capsys):
+    assert multitask.main([*flags, "--max-steps", "20", "--lr", "1e37", "--clip", "0"]) == 1
+    assert "is not finite; " in capsys.readouterr().err
+    found = read_json(tmp_path / "run" / "metrics.json")
+    assert found["failed"] and found["score"] is None and found["kept_epoch"] is None and found["keep"] == "last"
+    assert found["tasks"].keys() == set(COURSE) and found["tasks"]["sts"]["score"] is None
 
 
 # The average.

@@ -30,6 +30,7 @@ MISTAKES = {
     ),
     "a weight without a number": (None, ["--task-weights", "sts"], "a weight is a number above 0, as in sts=0.5"),
     "a weight of 0": (None, ["--task-weights", "sts=0"], "--task-weights sts=0: a weight is a number above 0"),
+    "a weight without end": (None, ["--task-weights", "sts=inf"], "--task-weights sts=inf: a weight is a number"),
     "two weights": (None, ["--task-weights", "sts=1", "sts=2"], "--task-weights gives sts two weights"),
     "a label column that is missing": (
         rename_column("sts-train.csv", "similarity"), [], "{data}/sts-train.csv has no column 'similarity'"

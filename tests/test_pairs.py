@@ -18,7 +18,7 @@ CLASSES, SIMILARITY = (replace(TASKS[name], separate=True) for name in ("mnli", 
 
 def test_each_sentence_is_an_input_and_the_first_ones_come_first():
     together, separate = make_dataset(TASKS["rte"]), make_dataset(replace(TASKS["rte"], separate=True))
-    rows = [3, 0, 17]
+    rows = [3, 1, 17]
     batch, joint = separate.collate(rows), together.collate(rows)
     assert batch.input_ids.shape[0] == 6 and batch.labels.shape == batch.index.shape == (3,) and len(batch) == 3
     assert batch.index.tolist() == rows and torch.equal(batch.labels, joint.labels)
@@ -29,6 +29,9 @@ def test_each_sentence_is_an_input_and_the_first_ones_come_first():
         first, second = (batch.input_ids[n][batch.attention_mask[n]].tolist() for n in (i, 3 + i))
         assert first + second[1:] == pair  # [CLS] a [SEP] b [SEP] has one [CLS] less
         assert first[0] == second[0] == cls and first[-1] == second[-1] == sep
+    both = [separate.collate([row]).attention_mask.sum(1) for row in range(24)]
+    assert separate.lengths.tolist() == [int(lengths.max()) for lengths in both]
+    assert any(first > second for first, second in both) and any(first < second for first, second in both)
     widest = int(batch.attention_mask.sum(1).max())
     assert batch.input_ids.shape[1] == widest == int(separate.lengths[rows].max())
 
@@ -83,6 +86,16 @@ def test_a_similarity_does_not_depend_on_the_order_of_the_sentences():
     for name in ("input_ids", "token_type_ids", "attention_mask"):
         setattr(swapped, name, getattr(batch, name).roll(5, 0))
     assert torch.allclose(model(batch).logits, model(swapped).logits, atol=1e-6)
+
+
+def test_dropout_comes_before_the_comparison():
+    model, batch = make_model(CLASSES).double().train(), make_batch(CLASSES)
+    h = torch.randn(10, 7, 12, dtype=torch.float64)
+    model.dropout = torch.nn.Softplus()  # stands in for it: what it lets through is known
+    u, v = torch.log1p(torch.exp(torch.tanh(model.bert.pooler(h[:, 0])))).chunk(2)
+    head = model.heads["mnli"]
+    expected = torch.cat([u, v, (u - v).abs(), u * v], dim=1) @ head.weight.T + head.bias
+    assert torch.allclose(model.head(h, batch), expected)
 
 
 def test_dropout_takes_nothing_from_a_cosine():

@@ -100,6 +100,11 @@ def test_a_plan_follows_from_its_seed(sampling):
     assert rows[0] == rows[1] != rows[2]
 
 
+def test_the_order_of_the_tasks_follows_from_the_seed_too():
+    orders = [make_plan("sqrt", seed=seed).order(1) for seed in (5, 5, 6)]
+    assert orders[0] == orders[1] != orders[2]
+
+
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_one_task_alone_is_what_train_py_does(sampling):
     plan = make_plan(sampling, datasets=DATASETS[:1])
