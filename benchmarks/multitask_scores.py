@@ -4,8 +4,8 @@
     python -m benchmarks.multitask_scores --model $MODEL --data $COURSE --options finetune --epochs 3
     python -m benchmarks.multitask_scores --model $MODEL --data $COURSE --options finetune -- --pairs separate
 
-lr 5e-5 (`frozen` and `adapter` bring their own rates), batch 32. What comes after -- is handed on to multitask.py.
-Every score is a line of its own as soon as it is there.
+Unless --lr says otherwise, lr 5e-5, and their own for `frozen` and `adapter`; batch 32. What comes after -- goes to
+multitask.py. Every score is a line of its own as soon as it is there.
 """
 
 from benchmarks.common import parser, train_run
@@ -18,6 +18,7 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--options", nargs="+", default=OPTIONS)
     flags.add_argument("--epochs", type=int, default=1)
+    flags.add_argument("--lr", type=float)
     flags.add_argument("--seeds", type=int, nargs="+", default=[0])
     flags.add_argument("more", nargs="*", help="flags of multitask.py, after --")
     args = flags.parse_args()
@@ -26,7 +27,7 @@ def main() -> None:
         flush=True,
     )
     for option in args.options:
-        rate = build(option).lr or 5e-5
+        rate = args.lr or build(option).lr or 5e-5
         for seed in args.seeds:
             result = train_run(
                 "--option", option, "--model", args.model, "--data", args.data, "--epochs", args.epochs,
