@@ -32,7 +32,7 @@ def main(argv: list[str], program="train.py", kind: type[CommonSettings] = Setti
         if not settings.resume:
             settings = with_sample(settings, method)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
-            fine_tune(settings, method, runtime, note=sample.NOTE if settings.model == str(sample.MODEL) else "")
+            fine_tune(settings, method, runtime, note=sample.note(settings.model, settings.data))
         return 0
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -36,12 +36,18 @@ def read_examples(task: Task, data: Path, split: str) -> Examples:
     paths = task.paths(data, split)
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        missing = f"neither {paths[0]} nor {paths[1]} exists" if paths[1:] else f"{paths[0]} does not exist"
-        advice = "--data names the folder that holds the tasks' files"
-        if split in ROWS[task.name]:  # it is public
-            advice += f", and `python -m minbert.download {task.name} --to {shlex.quote(str(data))}` fetches them"
-        raise InputError(f"{missing}: {advice}")
+        raise InputError(not_there(task, Path(data), split, paths))
     return read_file(task, path, split)
+
+
+def not_there(task: Task, data: Path, split: str, paths: list[Path]) -> str:
+    """What to tell whoever looks for the file at `paths`."""
+    text = f"neither {paths[0]} nor {paths[1]} exists" if paths[1:] else f"{paths[0]} does not exist"
+    text += f": {data} is a file, and --data" if data.is_file() else ": --data"
+    text += " names the folder that holds the tasks' files"
+    if split not in ROWS[task.name]:
+        return f"{text}; this one is not published, it comes with the course's project"
+    return f"{text}, and `python -m minbert.download {task.name} --to {shlex.quote(str(data))}` fetches them"
 
 
 def read_file(task: Task, path: Path, split: str) -> Examples:

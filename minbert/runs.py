@@ -150,7 +150,8 @@ class Run:
         """Tell of the records that the reader left out."""
         if examples.left_out:
             lines = ", ".join(map(str, examples.left_out[:10])) + (", ..." if len(examples.left_out) > 10 else "")
-            self.say(f"{examples.path}: left out {len(examples.left_out)} incomplete records, line {lines}")
+            many = f"{len(examples.left_out)} incomplete record" + "s" * (len(examples.left_out) > 1)
+            self.say(f"{examples.path}: left out {many}, line {lines}")
 
     def log(self, row: dict) -> None:
         """Append one line to log.jsonl, and show it."""
@@ -165,7 +166,7 @@ class Run:
             file.write(json.dumps(row) + "\n")
         penalty = f"  penalty {sum(row['penalty'].values()):.4f}" if row["penalty"] else ""
         by_task = ", ".join(f"{task} {loss:.4f}" for task, loss in row["losses"].items())
-        loss = f"{row['loss']:.4f}" + f" ({by_task})" * (len(row["losses"]) > 1)
+        loss = f"{row['loss']:.4f}" + f" ({by_task})" * self.settings.multitask
         shown = f"loss {loss}{penalty}  lr {row['lr']:.1e}  {row['tokens_per_second']:.0f} tokens/s"
         self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(row["step"] - self.bar.n)

@@ -58,6 +58,8 @@ class Plan:
         for epoch in sorted({1, self.epochs} if self.sampling == "annealed" else {1}):
             pairs = zip(self.datasets, self.probabilities(epoch))
             lines.append(", ".join(f"{dataset.task.name} {p:.3f}" for dataset, p in pairs))
+        if self.sampling == "annealed" and self.epochs == 1:
+            lines[0] += ": in its only epoch it is proportional"
         return f"{self.sampling}: {' in the first epoch to '.join(lines)}" + " in the last" * (len(lines) > 1)
 
     def order(self, epoch: int) -> list[int]:

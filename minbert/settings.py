@@ -1,6 +1,7 @@
 """Settings: every choice of a run in one frozen dataclass, and its command line. One class for each program."""
 
 import argparse
+import difflib
 import json
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -21,7 +22,9 @@ def setting(default, help: str, choices=None, many: bool = False):
 class CommonSettings:
     """What all programs have. None stands for a default that depends on other settings: see `resolve`."""
 
-    data: str = setting(None, "folder that holds the tasks' files: RTE/ and so on (default: the sample's)")
+    data: str = setting(
+        None, "folder that holds the tasks' files: RTE/, ids-sst-train.csv, ... (default: the sample's)"
+    )
     model: str = setting(None, "folder with config.json and model.safetensors, or a hub name (default: the sample's)")
     option: str = setting("finetune", "method, or several joined with +; --options lists them")
     set: tuple[str, ...] = setting((), "hyper-parameters of the methods: smart.eps=1e-3 ...", many=True)
@@ -231,7 +234,11 @@ def parse(cls, argv: list[str], description: str):
         kind = get_args(f.type)[0] if f.metadata["many"] else f.type
         more |= {"nargs": "+", "action": "extend"} if f.metadata["many"] else {}
         parser.add_argument(flag(f.name), type=kind, choices=f.metadata["choices"], **more)
-    values = vars(parser.parse_args(argv))
+    known, unknown = parser.parse_known_args(argv)
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], [flag(f.name) for f in fields(cls)], n=1)
+        raise InputError(f"unrecognized arguments: {' '.join(unknown)}" + "".join(f"; is it {name}?" for name in close))
+    values = vars(known)
     if "resume" in values:
         return resumed(cls, **values)
     many = {f.name: tuple(values[f.name]) for f in fields(cls) if f.metadata["many"] and f.name in values}

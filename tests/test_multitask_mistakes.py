@@ -15,7 +15,14 @@ def rename_column(name, column):
 
 
 MISTAKES = {
-    "a task without training data": (remove("quora-train.csv"), [], "{data}/quora-train.csv does not exist"),
+    "a task without training data": (
+        remove("quora-train.csv"), [],
+        "{data}/quora-train.csv does not exist: --data names the folder that holds the tasks' files; "
+        "this one is not published, it comes with the course's project",
+    ),
+    "a file in place of the folder": (
+        None, ["--data", "{data}/sts-dev.csv"], "exists: {data}/sts-dev.csv is a file, and --data names the folder"
+    ),
     "a training set without rows": (
         lambda data: (data / "sts-train.csv").write_text("\tid\tsentence1\tsentence2\tsimilarity\n"), [],
         "{data}/sts-train.csv has no rows",
@@ -40,7 +47,7 @@ MISTAKES = {
     ),
     "an unknown way of pairs": (None, ["--pairs", "apart"], "argument --pairs: invalid choice: 'apart'"),
     "keeping the worst": (None, ["--keep", "worst"], "argument --keep: invalid choice: 'worst'"),
-    "train.py's flag": (None, ["--task", "sts"], "unrecognized arguments: --task sts"),
+    "train.py's flag": (None, ["--task", "sts"], "unrecognized arguments: --task sts; is it --tasks?"),
 }  # fmt: skip
 
 
@@ -53,7 +60,10 @@ def test_one_line_and_nothing_left_behind(flags, course, tmp_path, capsys, name)
         (data / path.name).write_bytes(path.read_bytes())
     if damage:
         damage(data)
-    assert multitask.main([*flags, "--max-steps", "1", "--data", str(data), *more]) == 2
+    assert (
+        multitask.main([*flags, "--max-steps", "1", "--data", str(data), *(flag.format(data=data) for flag in more)])
+        == 2
+    )
     out, errors = capsys.readouterr()
     assert message.format(data=data) in errors
     assert errors.startswith("multitask.py: ") and errors.count("\n") == 1 and out == ""

@@ -1,4 +1,4 @@
-"""The README's commands."""
+"""The commands of the README, and the links of all of them."""
 
 import re
 import shlex
@@ -12,7 +12,8 @@ from minbert.settings import MultitaskSettings, Settings, parse
 from minbert.submission import parse as parse_submission
 from regularizers import build
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = README.split("\n```")  # text and code in turn
 COMMANDS = [line.partition("#")[0] for block in BLOCKS[1::2] for line in block.splitlines() if "python" in line]
 MARKED = [code for text, code in zip(BLOCKS[0::2], BLOCKS[1::2]) if text.endswith("<!-- report -->")]
@@ -37,15 +38,28 @@ def test_every_command_parses(program):
 
 @pytest.mark.parametrize("command", REPORT)
 def test_the_reports_commands_run(command, model_folder, course, tmp_path):
-    """Their first three steps, with the tiny model; CFIMDB is made of SST's files."""
+    """Cut short as README says, with the tiny model; CFIMDB is made of SST's files."""
     _, program, *flags = shlex.split(command, comments=True)
     for split in ("train", "dev"):
         rows = (course / f"ids-sst-{split}.csv").read_text().replace("\t2\n", "\t1\n").replace("\t3\n", "\t1\n")
         (tmp_path / f"ids-cfimdb-{split}.csv").write_text(rows.replace("\t4\n", "\t0\n"))
     for path in course.iterdir():
         (tmp_path / path.name).symlink_to(path)
-    if "--epochs" in flags:
-        at = flags.index("--epochs")
-        del flags[at : at + 2]
-    more = ["--model", str(model_folder), "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--max-steps", "3"]
+    more = ["--model", str(model_folder), "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    more += ["--train-size", "20", "--epochs", "1"]
     assert PROGRAMS[program][0]([*flags, *more, "--max-length", "32", "--device", "cpu"]) == 0
+
+
+def anchors(text: str) -> set[str]:
+    """What a heading is called in a link, on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md", "sample/README.md"])
+def test_every_link_leads_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists() and (not anchor or anchor in anchors(target.read_text(encoding="utf-8"))), link

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+import sample
 from minbert.readers import read_examples
 from minbert.tasks import TASKS
 from sample import make_data
@@ -179,3 +180,12 @@ def test_no_pair_of_the_tasks_stands_in_the_text_for_pretraining():
     for pair in itertools.islice(pairs(), 3000):
         assert frozenset((pair.first, pair.second)) not in tasks
     assert sum(path.stat().st_size for path in DATA.rglob("*.*")) < 3_000_000
+
+
+def test_what_is_the_samples_is_said():
+    """A model without data, data without a model: neither is what the user may believe it is."""
+    model, data = str(sample.MODEL), str(sample.DATA)
+    assert sample.note(model, data).startswith("This is the embedded sample")
+    assert "the sample's tiny BERT" in sample.note(model, "data") and "No --model" in sample.note(model, "data")
+    assert "No --data: your model" in sample.note("bert-base-uncased", data)
+    assert sample.note("bert-base-uncased", "data") == ""

@@ -121,5 +121,7 @@ def test_steps_may_be_given_instead_of_epochs():
 
 def test_what_is_printed():
     assert make_plan("sqrt").describe() == "sqrt: rte 0.329, stsb 0.134, mrpc 0.537"
+    once = "annealed: rte 0.261, stsb 0.043, mrpc 0.696: in its only epoch it is proportional"
+    assert make_plan("annealed", epochs=1).describe() == once
     first, last = "rte 0.261, stsb 0.043, mrpc 0.696", "rte 0.343, stsb 0.240, mrpc 0.417"
     assert make_plan("annealed").describe() == f"annealed: {first} in the first epoch to {last} in the last"

@@ -126,7 +126,7 @@ def test_save_none_and_incomplete_records(arguments, tmp_path, data_folder, caps
         text = (data_folder / "RTE" / f"{split}.tsv").read_text()
         (rte / f"{split}.tsv").write_text(text + "99\ta\tb\t\n")
     assert train.main([*arguments, "--data", str(tmp_path / "data"), "--save", "none", "--max-steps", "1"]) == 0
-    assert "train.tsv: left out 1 incomplete records, line 122" in capsys.readouterr().out
+    assert "train.tsv: left out 1 incomplete record, line 122" in capsys.readouterr().out
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "settings.json", "log.jsonl", "metrics.json", "predictions"
     }  # fmt: skip
