@@ -225,7 +225,7 @@ def parse(cls, argv: list[str], description: str):
     """
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--options", action="store_true", default=argparse.SUPPRESS, help="list the options and exit")
-    for f in fields(cls):
+    for f in sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__):  # the program's own flags first
         usual = "" if f.default is None or f.metadata["many"] else f" (default {f.default})"
         more = {"help": f.metadata["help"] + usual, "default": argparse.SUPPRESS}
         if f.type is bool:
