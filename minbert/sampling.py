@@ -37,8 +37,8 @@ class Plan:
         self.epochs = math.ceil(self.steps / self.epoch_steps)
 
     def __call__(self, epoch: int) -> list[tuple[Dataset, list[int]]]:
-        before = [sum(counts) for counts in zip(*map(self.counts, range(1, epoch)))] or [0] * len(self.datasets)
-        batches = [self.batches_from(start, i) for i, start in enumerate(before)]
+        earlier = [self.counts(e) for e in range(1, epoch)]
+        batches = [self.batches_from(sum(counts[i] for counts in earlier), i) for i in range(len(self.datasets))]
         return [(self.datasets[i], next(batches[i])) for i in self.order(epoch)]
 
     def probabilities(self, epoch: int) -> list[float]:
