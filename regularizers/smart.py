@@ -46,6 +46,8 @@ Differences:
   D4  The initial noise is clamped into the ball, too; padding is never perturbed.
   D5  ℓ_s has its full gradient. That code detaches one side of each half, which halves it near equality.
   D6  One optimizer step for each proximal problem (m3); the teacher runs without dropout.
+  D7  Where the sentences of a pair are encoded separately, the ball is that of the pair, as its ‖·‖_∞ is the larger of
+      the two; but the gradient of each sentence is normalised by itself.
 """
 
 import copy
@@ -124,7 +126,7 @@ class Smart(Method):
         if self.project == "normalize":
             step = delta + self.eta * gradient
             return step / (step.abs().amax(-1, keepdim=True) + 1e-6)  # D3
-        gradient = gradient / (gradient.abs().amax((1, 2), keepdim=True) + 1e-12)  # (m5)
+        gradient = gradient / (gradient.abs().amax((1, 2), keepdim=True) + 1e-12)  # (m5) D7
         return (delta + self.eta * gradient).clamp(-self.eps, self.eps)  # (m6)
 
     @torch.no_grad()
