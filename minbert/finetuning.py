@@ -1,5 +1,6 @@
 """A whole run: settings and a method in, a complete run folder out. What train.py and multitask.py do."""
 
+import numpy as np
 import torch
 
 from minbert import metrics
@@ -32,8 +33,11 @@ def fine_tune(settings, method, runtime: Runtime, note: str = "") -> None:
     if settings.compile:
         compile_blocks(model)
 
+    outputs = Outputs(model, data, settings.batch_size, runtime)
+
     def score(epoch: int) -> dict[str, dict]:
-        scores = {split: score_of(split, model, data, settings, runtime) for split in settings.evaluate}
+        outputs.forget()
+        scores = {split: score_of(split, outputs, settings) for split in settings.evaluate}
         for split, result in scores.items():
             run.say(f"epoch {epoch}: {split} {describe_scores(result)}")
         return scores
@@ -45,22 +49,42 @@ def fine_tune(settings, method, runtime: Runtime, note: str = "") -> None:
         for line in introduction(settings, plan, runtime, sizes, note):
             run.say(line)
         totals, history = fit(objective, plan, score, plan.steps, settings, runtime, run, run.checkpoint)
+        if settings.keep == "best":  # the weights are no longer those of the last scores
+            outputs.forget()
         run.save(model, tokenizer)
         frozen = not any(p.requires_grad for p in model.bert.parameters())
         for task in tasks:
             for split in predicted(task, settings):
-                dataset = data[task.name][split]
-                run.save_predictions(dataset, split, predict(model, dataset, settings.batch_size, runtime), frozen)
+                run.save_predictions(data[task.name][split], split, outputs.of(task, split), frozen)
         run.finish(history, totals | sizes)
 
 
-def score_of(split: str, model: SentenceModel, data: dict[str, dict[str, Dataset]], settings, runtime: Runtime) -> dict:
+class Outputs:
+    """The model's logits for the data of each task and split, computed once for the same weights."""
+
+    def __init__(self, model: SentenceModel, data: dict[str, dict[str, Dataset]], batch_size: int, runtime: Runtime):
+        self.model, self.data, self.batch_size, self.runtime = model, data, batch_size, runtime
+        self.known: dict[tuple[str, str], np.ndarray] = {}
+
+    def of(self, task: Task, split: str) -> np.ndarray:
+        """[N,C], in the file's order."""
+        place = task.name, split
+        if place not in self.known:
+            self.known[place] = predict(self.model, self.data[task.name][split], self.batch_size, self.runtime)
+        return self.known[place]
+
+    def forget(self) -> None:
+        """The weights have changed."""
+        self.known.clear()
+
+
+def score_of(split: str, outputs: Outputs, settings) -> dict:
     """What metrics.json tells of dev or train: of the one task, or of each task and their average."""
-    results = {}
-    for task in model.tasks:
-        parts = {name: data[task.name][name] for name in task.splits(split)}
-        results[task.name] = evaluate(model, parts, settings.batch_size, runtime)
-    return metrics.average(model.tasks, results) if settings.multitask else results[settings.title]
+    results, tasks = {}, outputs.model.tasks
+    for task in tasks:
+        parts = {name: outputs.data[task.name][name] for name in task.splits(split)}
+        results[task.name] = evaluate(parts, {name: outputs.of(task, name) for name in parts})
+    return metrics.average(tasks, results) if settings.multitask else results[settings.title]
 
 
 def introduction(settings, plan: Plan, runtime: Runtime, sizes: dict[str, int], note: str) -> list[str]:

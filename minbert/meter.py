@@ -84,7 +84,7 @@ class Meter:
         if not rows:
             return
         names = sorted({name for _, losses in rows for name in losses})
-        means = {name: sum(losses.get(name, 0.0) for _, losses in rows) / len(rows) for name in names}
+        means = {name: mean([losses.get(name, 0.0) for _, losses in rows]) for name in names}
         tasks = {task: [losses["task"] for other, losses in rows if other == task] for task, _ in rows}
         tokens, seconds = self.tokens - self.logged["tokens"], self.seconds - self.logged["seconds"]
         self.logged = {"tokens": self.tokens, "seconds": self.seconds}

@@ -185,13 +185,12 @@ def predict(model: nn.Module, dataset: Dataset, batch_size: int, runtime: Runtim
     return runtime.sum_over_ranks(logits).cpu().numpy()
 
 
-def evaluate(model: nn.Module, parts: dict[str, Dataset], batch_size: int, runtime: Runtime) -> dict:
-    """The fields of metrics.json that a split decides. It may have several files (MNLI): their scores are
-    averaged, and the metrics of the second are named accuracy-mismatched, after its split."""
-    results = {}
-    for split, dataset in parts.items():
-        logits = predict(model, dataset, batch_size, runtime)
-        results[split] = metrics.judge(dataset.task, logits, dataset.labels.numpy())
+def evaluate(parts: dict[str, Dataset], logits: dict[str, np.ndarray]) -> dict:
+    """The fields of metrics.json that a split decides, from its logits. It may have several files (MNLI): their scores
+    are averaged, and the metrics of the second are named accuracy-mismatched, after its split."""
+    results = {
+        split: metrics.judge(dataset.task, logits[split], dataset.labels.numpy()) for split, dataset in parts.items()
+    }
     first = next(iter(parts))
     scores = [result["score"] for result in results.values()]
     why = "; ".join(f"{split}: {result['failure']}" for split, result in results.items() if result["failure"])

@@ -8,7 +8,7 @@ import torch
 from conftest import make_model
 
 import multitask
-from minbert import metrics, weights
+from minbert import finetuning, metrics, weights
 from minbert.batches import Dataset
 from minbert.best import Best
 
@@ -102,3 +102,14 @@ def test_the_first_of_equals_is_kept_even_by_a_run_that_went_on():
     again.offer({"dev": {"score": 0.7}})
     again.restore()
     assert not model.bert.pooler.bias.any()
+
+
+@pytest.mark.parametrize("keep, times", [("last", 2), ("best", 3)])
+def test_what_was_computed_for_the_last_scores_is_not_computed_again(flags, scripted, monkeypatch, keep, times):
+    """With --keep best it is: the weights may be those of an earlier epoch."""
+    seen, predict = [], finetuning.predict
+    monkeypatch.setattr(
+        finetuning, "predict", lambda model, data, *rest: seen.append(data) or predict(model, data, *rest)
+    )
+    assert multitask.main([*flags, "--epochs", "2", "--keep", keep, "--predict", "test"]) == 0
+    assert sorted(seen.count(data) for data in set(seen)) == [1, 1, 1, times, times, times]  # test, then dev

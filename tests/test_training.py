@@ -215,7 +215,7 @@ def test_predictions_are_in_the_files_order_whatever_the_batches():
 def test_mnli_averages_its_two_dev_sets():
     task = KINDS["three classes"]
     model, parts = make_model(task), {"dev": make_dataset(task, 20, 1), "dev-mismatched": make_dataset(task, 11, 2)}
-    scores = evaluate(model, parts, 8, CPU)
+    scores = evaluate(parts, {split: predict(model, dataset, 8, CPU) for split, dataset in parts.items()})
     accuracies = []
     for dataset in parts.values():
         logits = predict(model, dataset, 8, CPU)
