@@ -1,10 +1,8 @@
 """Fine-tune one BERT on one task.
 
-    python train.py --option smart                                        # on the embedded sample
-    python train.py --option smart --task rte --model MODEL --data DATA
-    python train.py --options
-
-The last lists what --option can be.
+python train.py --option smart                                        # on the embedded sample
+python train.py --option smart --task rte --model MODEL --data DATA
+python train.py --options                                             # lists the methods for --option
 """
 
 import os
@@ -14,23 +12,26 @@ import torch
 
 import sample
 from minbert.errors import InputError, Interrupted, TrainingError
-from minbert.finetuning import fine_tune
-from minbert.runtime import setup
-from minbert.settings import CommonSettings, Settings, parse
+from minbert.training.arguments import parse_settings
+from minbert.training.run import fine_tune
+from minbert.training.runtime import setup
+from minbert.training.settings import CommonSettings, Settings
 from regularizers import build, describe
 from regularizers.base import Method
 
 
-def main(argv: list[str], program="train.py", kind: type[CommonSettings] = Settings, description=__doc__) -> int:
-    """Run the program, here or for multitask.py; returns the exit status."""
+def main(
+    argv: list[str], program: str = "train.py", cls: type[CommonSettings] = Settings, description: str = __doc__
+) -> int:
+    """Run the program, here or for multitask.py. Returns the exit status."""
     try:
         if "--options" in argv:
             print(describe())
             return 0
-        settings = parse(kind, argv, description)
-        method = build(settings.option, settings.set)
+        settings = parse_settings(cls, argv, description)
+        method = build(settings.option, settings.method_settings)
         if not settings.resume:
-            settings = with_sample(settings, method)
+            settings = resolve(settings, method)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             fine_tune(settings, method, runtime, note=sample.note(settings.model, settings.data))
         return 0
@@ -41,23 +42,24 @@ def main(argv: list[str], program="train.py", kind: type[CommonSettings] = Setti
         print(f"{program}: {stop}", file=sys.stderr)
         return stop.status
     except (InputError, TrainingError, OSError, RuntimeError) as error:
-        text = explain(error)
-        # Of torchrun's processes the first speaks for all, unless the mistake may be another's own.
+        message = one_line(error)
+        # All of torchrun's processes meet the same mistake, and the first one reports it. Other errors can happen to
+        # one process alone.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, InputError | TrainingError):
-            print(f"{program}: {text}", file=sys.stderr)
+            print(f"{program}: {message}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
 
 
-def with_sample(settings: CommonSettings, method: Method) -> CommonSettings:
-    """Resolve the settings; the embedded sample stands in for a model or data that are not named."""
-    own = {"lr": method.lr}
+def resolve(settings: CommonSettings, method: Method) -> CommonSettings:
+    """Fill in the defaults. Without --model the embedded sample's model and recipe are used, without --data its data."""
+    defaults = {"lr": method.lr}
     if settings.model is None:
-        own = {**sample.RECIPE, **{name: value for name, value in own.items() if value is not None}}
-    return settings.resolve(**own, model=str(sample.MODEL), data=str(sample.DATA))
+        defaults = sample.RECIPE | ({"lr": method.lr} if method.lr is not None else {})
+    return settings.resolve(**defaults, model=str(sample.MODEL), data=str(sample.DATA))
 
 
-def explain(error: Exception) -> str:
-    """One line; a RuntimeError that says nothing of memory is a bug, and keeps its traceback."""
+def one_line(error: Exception) -> str:
+    """The message for an error that the user can mend. Every other RuntimeError is a bug, and keeps its traceback."""
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return "out of memory: lower --batch-size or --max-length, or raise --accumulate"
     if isinstance(error, InputError | TrainingError | OSError):

@@ -15,11 +15,11 @@ import math
 import torch
 
 from benchmarks.common import parser
-from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
-from minbert.readers import read_examples
-from minbert.tasks import TASKS
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from regularizers.mine import Mine, cls_states
 from regularizers.mutual_information import DRAWS, first_stage

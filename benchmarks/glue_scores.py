@@ -11,9 +11,9 @@ import torch
 from benchmarks.common import parser, train_run
 from benchmarks.peer import peer_model, peer_predict, peer_train
 from minbert import metrics
-from minbert.batches import Dataset
-from minbert.readers import read_examples
-from minbert.tasks import TASKS
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 
 LR, EPOCHS = 5e-5, 3

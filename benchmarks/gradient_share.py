@@ -8,15 +8,16 @@ Weight 1, no proximal term; mean over 8 batches of 32, at a new head and after o
 import torch
 
 from benchmarks.common import Silent, parser
-from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
-from minbert.readers import read_examples
-from minbert.runtime import setup
-from minbert.settings import Settings
-from minbert.tasks import TASKS
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
-from minbert.training import Objective, fit
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.runtime import setup
+from minbert.training.settings import Settings
 from regularizers import build
 
 

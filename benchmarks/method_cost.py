@@ -16,15 +16,16 @@ import time
 import torch
 
 from benchmarks.common import Silent, parser
-from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
-from minbert.readers import read_examples
-from minbert.runtime import setup
-from minbert.settings import Settings
-from minbert.tasks import TASKS
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
-from minbert.training import Objective, fit
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.runtime import setup
+from minbert.training.settings import Settings
 from regularizers import OPTIONS, build
 
 ROUNDS, STEPS = 5, 3

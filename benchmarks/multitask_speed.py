@@ -11,16 +11,17 @@ import statistics
 import torch
 
 from benchmarks.common import Silent, parser
-from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
-from minbert.readers import read_examples, subset
-from minbert.runtime import setup
-from minbert.sampling import Plan
-from minbert.settings import MultitaskSettings
-from minbert.tasks import choose
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples, subset
+from minbert.data.sampling import TaskBatchSampler
+from minbert.data.tasks import choose_tasks
 from minbert.tokenizer import load_tokenizer
-from minbert.training import Objective, fit
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.runtime import setup
+from minbert.training.settings import MultitaskSettings
 from regularizers import build
 
 ROUNDS, EXAMPLES = 5, 640  # of each task
@@ -32,7 +33,7 @@ class Bench:
     def __init__(self, args, datasets: list[Dataset]):
         torch.manual_seed(0)
         self.settings = MultitaskSettings(lr=1e-5, epochs=1, data_seed=0, warmup=0.0)
-        self.plan, self.runtime = Plan(datasets, self.settings), setup("cpu")
+        self.plan, self.runtime = TaskBatchSampler(datasets, self.settings), setup("cpu")
         model, method = (
             SentenceModel(BertModel.from_pretrained(args.model), [d.task for d in datasets]),
             build(args.option),
@@ -55,7 +56,7 @@ def main() -> None:
     tokenizer = load_tokenizer(args.model)
     datasets = [
         Dataset(task, subset(read_examples(task, args.data, "train"), EXAMPLES), tokenizer, 256)
-        for task in choose(["sst5", "quora", "sts"])
+        for task in choose_tasks(["sst5", "quora", "sts"])
     ]
     alone, together = [Bench(args, [dataset]) for dataset in datasets], Bench(args, datasets)
     for bench in (*alone, together):

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from minbert import AdamW, BertConfig, BertModel
-from minbert.runtime import setup
+from minbert.training.runtime import setup
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ import transformers
 
 from benchmarks.common import parser
 from benchmarks.peer import peer_logits, peer_model
-from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
-from minbert.readers import read_examples
-from minbert.tasks import GLUE, TASKS
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples
+from minbert.data.tasks import GLUE, TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.weights import save_model
 

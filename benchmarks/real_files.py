@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minbert.checker import check
-from minbert.predictions import write
-from minbert.readers import read_file
-from minbert.tasks import COURSE, GLUE, ROWS
+from minbert.data.predictions import write_predictions
+from minbert.data.readers import read_file
+from minbert.data.tasks import COURSE, GLUE, ROWS
+from minbert.submission.check import check
 
 
 def found(folder: str, tasks) -> list[tuple]:
@@ -39,7 +39,9 @@ def predict(read: list[tuple], to: Path) -> Path:
     for task, split, examples in read:
         if split != "train":
             dataset = SimpleNamespace(task=task, path=examples.path, examples=examples.rows)
-            write(to, dataset, split, 3 * random.standard_normal((len(examples.rows), task.outputs), np.float32))
+            write_predictions(
+                to, dataset, split, 3 * random.standard_normal((len(examples.rows), task.outputs), np.float32)
+            )
     return to / "predictions"
 
 

@@ -13,17 +13,18 @@ import torch
 
 from benchmarks.common import Silent, parser
 from benchmarks.peer import peer_model, peer_train
-from minbert import training
-from minbert.batches import Dataset
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.optimizer import AdamW
-from minbert.readers import read_examples
-from minbert.runtime import setup
-from minbert.settings import Settings
-from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
-from minbert.training import Objective, fit
+from minbert.training import loop
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.runtime import setup
+from minbert.training.settings import Settings
 from regularizers.base import Method
 
 STEPS, LR, EPS = 60, 2e-5, 1e-12

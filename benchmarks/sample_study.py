@@ -23,7 +23,7 @@ import train
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.config import BertConfig
-from minbert.tasks import TASKS
+from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.weights import save_model
 from regularizers import OPTIONS

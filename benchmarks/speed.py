@@ -28,8 +28,8 @@ def peer(model_folder: str, data: str) -> dict:
     import torch
     import transformers
 
-    from minbert.readers import read_examples, subset
-    from minbert.tasks import TASKS
+    from minbert.data.readers import read_examples, subset
+    from minbert.data.tasks import TASKS
 
     transformers.utils.logging.set_verbosity_error()
     rows = subset(read_examples(TASKS["rte"], data, "train"), EXAMPLES).rows

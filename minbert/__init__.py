@@ -1,7 +1,7 @@
-"""minbert: BERT from scratch, and all that a fine-tuning run needs.
+"""minbert: BERT from scratch. Opening this folder shows the model; what trains it lives in the rooms.
 
-Reading order: config, embeddings, attention, layers, bert, classifier; then tasks, readers, batches,
-losses, metrics; then optimizer, schedules, training, runtime, runs.
+Reading order: config, embeddings, dropout, attention, layers, bert, classifier; weights and tokenizer; task, losses,
+optimizer, schedules, metrics. Then data/ and training/. examples/finetune_by_hand.py shows how the pieces fit.
 """
 
 from minbert.bert import BertModel
@@ -10,5 +10,5 @@ from minbert.config import BertConfig
 from minbert.optimizer import AdamW
 from minbert.tokenizer import load_tokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AdamW", "BertConfig", "BertModel", "SentenceModel", "load_tokenizer"]

@@ -25,21 +25,28 @@ class SelfAttention(nn.Module):
 
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]. `mask` [B,1,1,T] is True where a token may be attended to."""
+        return self.attend(self.query(h), self.key(h), self.value(h), mask)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Queries, keys and values [B,T,D] -> [B,T,D]: the fast path, which never holds the probabilities."""
         p = self.attention_dropout.p if self.training else 0.0
-        if p and h.device.type == "cpu":
-            return self.explicit(h, mask)[0]  # the fused kernel of the CPU has no dropout
-        q, k, v = self.split(self.query(h)), self.split(self.key(h)), self.split(self.value(h))
+        if p and q.device.type == "cpu":
+            return self.attend_explicitly(q, k, v, mask)[0]  # the CPU's fused kernel has no dropout
+        q, k, v = self.split(q), self.split(k), self.split(v)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)  # (B,H,T,d)
         return self.dropout(self.output(self.merge(x)))
 
-    def explicit(self, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The same step by step: (output [B,T,D], probabilities [B,H,T,T] before dropout), for analyses and for
-        training on a CPU."""
-        q, k, v = self.split(self.query(h)), self.split(self.key(h)), self.split(self.value(h))
+    def attend_explicitly(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The same step by step -> (output [B,T,D], probabilities [B,H,T,T] before dropout)."""
+        q, k, v = self.split(q), self.split(k), self.split(v)
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B,H,T,d) x (B,H,d,T) -> (B,H,T,T)
         probabilities = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
         x = self.attention_dropout(probabilities) @ v  # (B,H,T,T) x (B,H,T,d) -> (B,H,T,d)
         return self.dropout(self.output(self.merge(x))), probabilities
+
+    def explicit(self, h: Tensor, mask: Tensor, task: str | None = None) -> tuple[Tensor, Tensor]:
+        """forward, for analyses: [B,T,D] -> (output [B,T,D], probabilities [B,H,T,T] before dropout)."""
+        return self.attend_explicitly(self.query(h), self.key(h), self.value(h), mask)
 
     def split(self, x: Tensor) -> Tensor:
         """(B,T,D) -> (B,T,H,d) -> (B,H,T,d)"""

@@ -7,28 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minbert.batches import Batch
-from minbert.bert import BertModel, attendable
+from minbert.bert import BertModel, expand_attention_mask
 from minbert.dropout import Dropout
-from minbert.losses import full
-from minbert.runtime import generator_state
-from minbert.tasks import Task
+from minbert.losses import to_float32
+from minbert.random_state import GeneratorState, generator_state
+from minbert.task import Batch, Task
 
-MOST_SIMILAR = 5.0  # the label of two sentences that mean the same, in STS and STS-B
+MAX_SIMILARITY = 5.0  # the label of two sentences with the same meaning, in STS and STS-B
 
 
 class Output(NamedTuple):
+    """What one pass of a SentenceModel leaves for the methods."""
+
     logits: Tensor  # [B,C]
     hidden: tuple[Tensor, ...]  # hidden[0] = embedding output, hidden[l] = output of layer l, [B,T,D]
-    rng: tuple  # rng[l] = generator state on entering layer l+1; rng[L] = on entering the head
-    entry: tuple = ()  # generator state on entering the embeddings
+    rng: tuple[GeneratorState, ...]  # rng[l] = generator state on entering layer l+1; rng[L] = on entering the head
+    entry: GeneratorState | None = None  # generator state on entering the embeddings
 
 
 class SentenceModel(nn.Module):
     """logits = W features(dropout(pooled)) + b, with W and b of the batch's task.
 
-    `embed`, `encode` and `head` are the seams: a method can start a second pass at the embeddings or
-    at any layer, and with `rng` (see runtime.replay) that pass meets the dropout masks of the first.
+    `embed`, `encode` and `head` are the seams: a method can start a second pass at the embeddings or at any layer.
+    Under random_state.replay of the recorded state that pass draws the dropout masks of the first.
     """
 
     def __init__(self, bert: BertModel, tasks: Sequence[Task]):
@@ -40,11 +41,11 @@ class SentenceModel(nn.Module):
         self.heads = nn.ModuleDict({task.name: nn.Linear(feature_count(task, width), task.outputs) for task in tasks})
         self.heads.apply(bert.initialize)
         for task in tasks:
-            if compares_by_cosine(task):  # the similarity itself, to begin with
+            if compares_by_cosine(task):  # at first the prediction is the similarity itself
                 nn.init.ones_(self.heads[task.name].weight)
 
     def embed(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
-        """-> hidden[0] [B,T,D]; `noise` [B,T,D] is added to the token vectors (R3F)."""
+        """-> hidden[0] [B,T,D]. `noise` [B,T,D] is added to the token vectors (R3F)."""
         return self.bert.embeddings(batch.input_ids, batch.token_type_ids, noise)
 
     def encode(self, h: Tensor, batch: Batch, start: int = 0) -> tuple[Tensor, ...]:
@@ -54,18 +55,22 @@ class SentenceModel(nn.Module):
     def head(self, h: Tensor, batch: Batch) -> Tensor:
         """h = hidden[L] [B,T,D] -> logits [B,C]"""
         pooled = self.bert.pool(h)
-        if not compares_by_cosine(batch.task):  # two masks would make equal sentences differ
+        if not compares_by_cosine(batch.task):  # two dropout masks would make two equal sentences differ
             pooled = self.dropout(pooled)
         return self.heads[batch.task.name](features(pooled, batch.task))
 
     def forward(self, batch: Batch) -> Output:
+        """embed, encode, head; the generator state is recorded before each of them."""
         entry = generator_state(batch.input_ids.device)
         h0 = self.embed(batch)
         hidden, rng = self.run_layers(h0, batch)
         return Output(self.head(hidden[-1], batch), (h0, *hidden), rng, entry)
 
-    def run_layers(self, h: Tensor, batch: Batch, start: int = 0) -> tuple[tuple[Tensor, ...], tuple]:
-        mask, hidden, rng = attendable(batch.attention_mask), [], []
+    def run_layers(
+        self, h: Tensor, batch: Batch, start: int = 0
+    ) -> tuple[tuple[Tensor, ...], tuple[GeneratorState, ...]]:
+        """h = hidden[start] -> (hidden[start+1], ..., hidden[L]) and (rng[start], ..., rng[L])."""
+        mask, hidden, rng = expand_attention_mask(batch.attention_mask), [], []
         for layer in self.bert.layers[start:]:
             rng.append(generator_state(h.device))
             h = layer(h, mask, batch.task.name)
@@ -75,25 +80,26 @@ class SentenceModel(nn.Module):
 
 
 def features(pooled: Tensor, task: Task) -> Tensor:
-    """What a head sees: [B,D] as it is. Of sentences encoded alone, [2B,D] with the first ones of all pairs before the
-    second ones: u, v, |u-v| and uv beside each other, [B,4D]; or, of a similarity, 5 cos(u, v), [B,1].
+    """The input of a task's head: [B,D] as it is, or two separately encoded sentences [2B,D] compared.
 
+    For classes u, v, |u-v| and uv side by side, [B,4D]; for a similarity 5 cos(u, v), [B,1].
     Reimers & Gurevych 2019 (Sentence-BERT), arXiv:1908.10084v1, sections 3 and 6.
     """
     if not task.separate:
         return pooled
-    u, v = pooled.chunk(2)
+    u, v = pooled.chunk(2)  # (2B,D) -> two of (B,D)
     if compares_by_cosine(task):
-        return MOST_SIMILAR * F.cosine_similarity(full(u), full(v)).unsqueeze(1)
+        return MAX_SIMILARITY * F.cosine_similarity(to_float32(u), to_float32(v)).unsqueeze(1)
     return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
 
 
 def feature_count(task: Task, width: int) -> int:
-    """For vectors [B,width]."""
+    """The width of `features` for vectors [B,width]."""
     if not task.separate:
         return width
     return 1 if compares_by_cosine(task) else 4 * width
 
 
 def compares_by_cosine(task: Task) -> bool:
+    """Whether the head only scales the cosine of two separately encoded sentences."""
     return task.separate and not task.labels

@@ -1,22 +1,22 @@
-"""BertConfig: the numbers that define one BERT, as its config.json gives them."""
+"""BertConfig: the numbers that define one BERT, under the names of its published config.json."""
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from minbert.errors import InputError
+from minbert.files import read_json_object
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Field names are those of the published config.json; defaults are BERT-base, uncased."""
+    """The defaults are those of BERT-base, uncased. Raises InputError for a value out of range."""
 
     vocab_size: int = 30522
     hidden_size: int = 768  # D, width of every hidden state
     num_hidden_layers: int = 12  # L
     num_attention_heads: int = 12  # H; each head is D/H wide
     intermediate_size: int = 3072  # width inside the feed-forward
-    max_position_embeddings: int = 512  # the longest sequence there are positions for
+    max_position_embeddings: int = 512  # T can be at most this
     type_vocab_size: int = 2  # segments: 0 for the first text, 1 for the second
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
@@ -36,12 +36,12 @@ class BertConfig:
             )
 
     @classmethod
-    def from_json(cls, path) -> "BertConfig":
-        """Read a published config.json. Raises InputError naming the file and the field."""
-        values = read_object(path)
-        for name, only in FIXED.items():
-            if values.get(name, only) != only:
-                raise InputError(f"{path}: {name} {values[name]!r} is not supported, only {only!r}")
+    def from_json(cls, path: Path) -> "BertConfig":
+        """Read a published config.json. Raises InputError that names the file and the field."""
+        values = read_json_object(path)
+        for name, supported in FIXED.items():
+            if values.get(name, supported) != supported:
+                raise InputError(f"{path}: {name} {values[name]!r} is not supported, only {supported!r}")
         missing = [name for name in REQUIRED if name not in values]
         if missing:
             raise InputError(f"{path} lacks {', '.join(missing)}")
@@ -51,7 +51,7 @@ class BertConfig:
             raise InputError(f"{path}: {error}") from None
 
     def check_input(self, largest_id: int, max_length: int, texts: int) -> None:
-        """Raise InputError if ids, lengths or the number of texts go beyond the embedding tables."""
+        """Raise InputError if token ids, lengths or the texts of one input go beyond the embedding tables."""
         if largest_id >= self.vocab_size:
             raise InputError(f"the tokenizer's ids go up to {largest_id}, the model's vocab_size is {self.vocab_size}")
         if texts > self.type_vocab_size:
@@ -60,7 +60,7 @@ class BertConfig:
             raise InputError(f"--max-length {max_length}: the model has {self.max_position_embeddings} positions")
 
     def to_dict(self) -> dict:
-        """The published form, as transformers reads it too."""
+        """The content of a published config.json, which transformers reads too."""
         return FIXED | asdict(self)
 
 
@@ -74,20 +74,5 @@ REQUIRED = (
 )
 
 
-def read_object(path) -> dict:
-    """The one JSON object that a file of a model folder holds. Raises InputError naming the file."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: a model folder needs its {Path(path).name}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
-        raise InputError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold one JSON object")
-    return values
-
-
-# What this implementation computes, and what a config.json must therefore say, if it says it at all.
+# The only values that this implementation computes. A config.json may leave these fields out.
 FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}

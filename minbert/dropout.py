@@ -5,16 +5,17 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout; on a CPU its mask comes from 16 random bits an element.
+    """nn.Dropout, with a faster way to draw masks on a CPU: 16 random bits an element.
 
-    There Bernoulli draws took a quarter of a training step, and these take a fifth of that. The probability to
-    keep an element is rounded to a multiple of 2⁻¹⁶, and the scale is the inverse of the rounded one.
+    On a CPU, Bernoulli draws took a quarter of a training step; these draws take a fifth of that. The probability to
+    keep an element is rounded to a multiple of 2⁻¹⁶, and kept elements are divided by the rounded probability, so the
+    expected output is exactly the input.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p in (0, 1) or x.device.type != "cpu":
             return super().forward(x)
-        kept = max(1, round((1 - self.p) * 2**16))
+        kept = max(1, round((1 - self.p) * 2**16))  # of 2¹⁶ equally likely values, this many keep the element
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)  # 4 elements a word
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -2¹⁵ .. 2¹⁵-1
         return x * (bits <= kept - 1 - 2**15) * (2**16 / kept)

@@ -1,6 +1,6 @@
 """Token + position + segment -> h0, the input of the first layer.
 
-Shapes here and below: B batch, T tokens, D width, L layers, H heads.
+Letters of shapes, here and in all other files: B batch, T tokens, D width, L layers, H heads, C classes.
 """
 
 import torch
@@ -21,17 +21,18 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, noise: Tensor | None = None):
-        """[B,T] ids -> [B,T,D]. `noise` [B,T,D] is added to the token vectors, before all else.
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """[B,T] ids -> [B,T,D]. `noise` [B,T,D] is added to the token vectors, before everything else.
 
-        Raises ValueError if T goes beyond the positions there are.
+        Raises ValueError if a sequence is longer than the table of positions.
         """
-        if input_ids.shape[1] > self.position.num_embeddings:
-            raise ValueError(f"{input_ids.shape[1]} tokens, but the model has {self.position.num_embeddings} positions")
+        length = input_ids.shape[1]
+        if length > self.position.num_embeddings:
+            raise ValueError(f"the input has {length} tokens, the model has {self.position.num_embeddings} positions")
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         tokens = self.token(input_ids)  # (B,T) -> (B,T,D)
         if noise is not None:
             tokens = tokens + noise
-        positions = self.position.weight[: input_ids.shape[1]]  # (T,D), the same for every row
+        positions = self.position.weight[:length]  # (T,D), the same for every row
         return self.dropout(self.norm(tokens + positions + self.segment(token_type_ids)))

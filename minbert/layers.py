@@ -1,4 +1,4 @@
-"""One encoder layer: attention and feed-forward, each with a residual and a LayerNorm after it."""
+"""One encoder layer: attention and feed-forward, each followed by a residual connection and a LayerNorm."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """a = LN(h + Attention(h)),  h' = LN(a + FeedForward(a)).
 
-    `task` names the batch's task. Plain modules ignore it; a module that wraps one of the two
-    (an adapter) has the same signature and picks what belongs to the task.
+    `task` is the name of the batch's task. Plain modules ignore it. A module that a method puts around the attention
+    or the feed-forward (an adapter) has the same signature and picks its own part for the task.
     """
 
     def __init__(self, config: BertConfig):
@@ -37,6 +37,7 @@ class Layer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
-        """[B,T,D] -> [B,T,D]"""
+        """[B,T,D] -> [B,T,D]. `mask` [B,1,1,T] is True where a token may be attended to."""
+        # The two residual connections are the two sums inside the LayerNorms: BERT is post-norm.
         h = self.attention_norm(h + self.attention(h, mask, task))
         return self.feed_forward_norm(h + self.feed_forward(h, task))

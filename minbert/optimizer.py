@@ -3,22 +3,25 @@
 The switch is the subject of Mosbach et al. 2021 (arXiv:2006.04884v3), equations 1 and 2:
     m_t = β₁ m_{t-1} + (1-β₁) g            v_t = β₂ v_{t-1} + (1-β₂) g²
     θ_t = θ_{t-1} - α c_t m_t / (√v_t + ε)      c_t = √(1-β₂ᵗ) / (1-β₁ᵗ), or 1 without the correction
-Without it the first step is √10 = 3.16 times as long, and the steps stay too long for some 1,000 more.
+Without the correction the first step is √10 = 3.16 times as long. The steps stay too long for more than 1,000 steps.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 
 class AdamW(torch.optim.Optimizer):
-    """ε is added to the uncorrected √v, as in BERT: early on it acts 1/√(1-β₂ᵗ) times as strongly as in
-    torch.optim, which adds it after the correction. Decay follows the step: θ ← θ - α λ θ with the θ just updated,
-    not times c_t.
+    """AdamW as BERT has it.
 
-    A parameter without a gradient is left alone, its step count too. Moments have the parameter's dtype.
+    ε is added to the uncorrected √v. torch.optim adds it after the correction, so that in the first steps ε acts
+    1/√(1-β₂ᵗ) times as strongly here. Weight decay follows the step: θ ← θ - α λ θ with the θ just updated, and
+    without the factor c_t.
+
+    A parameter without a gradient is left alone, and so is its step count. Moments have the dtype of the parameter.
+    Raises ValueError for a setting out of range.
     """
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, correct_bias=True):
@@ -28,21 +31,23 @@ class AdamW(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of all parameters that have a gradient. Returns the loss of `closure`, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            # On a GPU one launch for all tensors is fast; on a CPU one tensor at a time stays in the cache.
+            # A GPU is fast with one launch for all tensors. A CPU is fast with one tensor at a time, which stays in its
+            # cache.
             on_gpu = bool(params) and params[0].device.type != "cpu"
             for chunk in [params] if on_gpu else [[p] for p in params]:
                 self.update(chunk, **{k: v for k, v in group.items() if k != "params"})
         return loss
 
     def update(self, params: list[Tensor], lr, betas, eps, weight_decay, correct_bias, **_) -> None:
-        """The equations above, on a list of tensors at once."""
+        """The equations above, for a list of tensors at once."""
         beta1, beta2 = betas
         grads, states = [p.grad for p in params], [self.advance(p) for p in params]
         m, v = [state["m"] for state in states], [state["v"] for state in states]
@@ -57,7 +62,7 @@ class AdamW(torch.optim.Optimizer):
             torch._foreach_mul_(params, 1 - lr * weight_decay)
 
     def advance(self, p: Tensor) -> dict:
-        """The parameter's state, one step on. Each counts its own steps: a task's adapters train now and then."""
+        """Count one more step of a parameter, and return its state. A task's adapters do not train in every step."""
         state = self.state[p]
         if not state:
             state |= {"step": 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
@@ -71,16 +76,17 @@ def bias_correction(t: int, beta1: float, beta2: float) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, undecayed: Iterable[Tensor] = ()) -> list[dict]:
-    """Two groups of what requires a gradient: decayed, and not: biases, LayerNorms and the given `undecayed`.
+    """Two groups of the parameters that train: with weight decay, and without it.
 
-    By module type and not by name: a rule on names breaks when a LayerNorm is called something else.
+    Biases, LayerNorms and `undecayed` have no decay. LayerNorms are found by their type: a rule on names breaks when
+    a LayerNorm has another name.
     """
     exempt = {id(p) for p in undecayed}
     for module in model.modules():
         for name, p in module.named_parameters(recurse=False):
             if isinstance(module, nn.LayerNorm) or name == "bias":
                 exempt.add(id(p))
-    trained = [p for p in model.parameters() if p.requires_grad]  # names a shared parameter once
+    trained = [p for p in model.parameters() if p.requires_grad]  # a shared parameter comes once
     return [
         {"params": [p for p in trained if id(p) not in exempt], "weight_decay": weight_decay},
         {"params": [p for p in trained if id(p) in exempt], "weight_decay": 0.0},

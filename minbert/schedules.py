@@ -1,18 +1,22 @@
-"""Learning-rate schedules: factors of the peak rate, from (step 0, 1, ..., total number of steps, warm-up share)."""
+"""Learning-rate schedules: the factor of the peak rate at a step.
+
+Arguments: step = 0, 1, ... total-1; total = the number of steps in the run; warmup = the share of them in which the
+rate rises.
+"""
 
 
 def linear(step: int, total: int, warmup: float) -> float:
-    """Up from 0 over the first int(warmup·total) steps, then down to 0 at `total`.
+    """Rise from 0 to 1 in the first int(warmup·total) steps, then fall to 0 at `total`.
 
-    Step 0 has rate 0, as in transformers: the first update changes nothing. (BERT's own code jumps from 1 to
-    1-warmup after the warm-up; this one does not.)
+    Step 0 has rate 0, as in transformers: the first update changes nothing. (The rate of BERT's own code jumps from 1
+    to 1-warmup after the warm-up. This one does not jump.)
     """
     rise = int(warmup * total)
     return step / rise if step < rise else max(0.0, (total - step) / max(1, total - rise))
 
 
 def slanted(step: int, total: int, warmup: float) -> float:
-    """Slanted triangle from 1/32 up to 1 and down to 1/32 again.  Howard & Ruder 2018, equation 3."""
+    """A slanted triangle: rise from 1/32 to 1, then fall to 1/32.  Howard & Ruder 2018, equation 3."""
     ratio, cut = 32, max(1, int(warmup * total))
     p = step / cut if step < cut else 1 - (step - cut) / max(1, total - cut)
     return (1 + max(0.0, p) * (ratio - 1)) / ratio

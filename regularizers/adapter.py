@@ -40,7 +40,7 @@ from regularizers.base import (
     check_at_least_one,
     check_not_negative,
     freeze,
-    innermost,
+    unwrap,
 )
 
 
@@ -60,22 +60,22 @@ class Adapter(Method):
         check_not_negative(self, "std")
 
     def attach(self, model) -> None:
-        freeze(model, but=nn.LayerNorm)  # D3 D4
+        freeze(model, except_for=nn.LayerNorm)  # D3 D4
         for number, layer in enumerate(model.bert.layers):
-            plain = innermost(layer)
+            plain = unwrap(layer)
             if self.place == "houlsby":
-                plain.attention = AdaptedAttention(self.adapters(model)).around(plain.attention)  # (m2)
+                plain.attention = AdaptedAttention(self.adapters(model)).wrap(plain.attention)  # (m2)
             if self.place in ("houlsby", "before"):
-                plain.feed_forward = AdaptedFeedForward(self.adapters(model)).around(plain.feed_forward)  # (m2) (m3)
+                plain.feed_forward = AdaptedFeedForward(self.adapters(model)).wrap(plain.feed_forward)  # (m2) (m3)
             if self.place == "after":
-                model.bert.layers[number] = AdaptedLayer(self.adapters(model)).around(layer)  # (m4)
+                model.bert.layers[number] = AdaptedLayer(self.adapters(model)).wrap(layer)  # (m4)
 
     def adapters(self, model) -> nn.ModuleDict:
         width = model.bert.config.hidden_size
-        return nn.ModuleDict({task.name: Squeeze(width, self.size, self.std) for task in model.tasks})
+        return nn.ModuleDict({task.name: BottleneckAdapter(width, self.size, self.std) for task in model.tasks})
 
 
-class Squeeze(nn.Module):
+class BottleneckAdapter(nn.Module):
     def __init__(self, width: int, size: int, std: float):
         super().__init__()
         self.down, self.up = nn.Linear(width, size), nn.Linear(size, width)  # W_E and W_D
@@ -104,4 +104,4 @@ class AdaptedAttention(AdaptedFeedForward):
 
 
 class AdaptedLayer(AdaptedAttention):
-    rank = 2
+    nesting_order = 2

@@ -1,61 +1,75 @@
-"""Method: what a paper may add to fine-tuning.  Sum: several of them at once.  Wrapper: a module put into BERT.
+"""Method: what a paper adds to fine-tuning.  Sum: several methods at once.  Wrapper: a module put around one of BERT's.
 
-Rules for a method: it never stores the model, which is passed to it. No tensor of a forward pass survives as
-an attribute. Gradients inside a penalty come from torch.autograd.grad, so that no parameter's .grad is
-touched. Whatever it draws, it draws in `penalty`, not in the clean pass (but for Mixout and noise, which are
-about that pass). An inserted module has no dropout.
+docs/add-a-method.md shows how to write a method. Its rules, which tests hold for every registered method:
+the model is passed to each call and never stored; no tensor of a forward pass survives as an attribute; a method never
+calls .backward(), because that would add to the gradient of the step (torch.autograd.grad computes gradients inside a
+method, and carry_gradient hands them to the step); random numbers come from torch's default generator, and only after
+the clean pass (Mixout and noise, which change the clean pass itself, are exempt); an inserted module has no dropout.
 """
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from minbert.classifier import Output, SentenceModel
 from minbert.errors import InputError
-from minbert.runtime import derive_seed
-from minbert.weights import is_inserted
+from minbert.published import is_inserted
+from minbert.random_state import derive_seed
+from minbert.task import Batch
 
-# What methods need to change, or freeze.
+# What a method needs to change in training, or stops from changing: the words of `needs` and `freezes`.
 WEIGHTS, HIDDEN_STATES, DROPOUT = "the pretrained weights", "the hidden states", "the masks of dropout"
+Batches = Callable[[str], Iterator[Batch]]  # a task's name -> its training examples, each once
 
 
 class Method(nn.Module):
     """Plain fine-tuning (Devlin et al. 2019): the task loss and nothing else. Every default does nothing."""
 
-    fp32 = False  # True: its perturbation is lost in bf16/TF32, so all passes run in float32
-    inserts = False  # True: attach adds or freezes modules; Sum attaches these first
-    neutral: dict | None = {}  # settings at which it equals plain fine-tuning; None where there are none
-    lr: float | None = None  # the learning rate it wants by default, where it wants one
+    fp32: bool = False  # True: its perturbation is lost in bf16/TF32, so all passes run in float32
+    inserts: bool = False  # True: attach adds or freezes modules; Sum attaches these methods first
+    neutral: ClassVar[dict | None] = {}  # settings at which it equals plain fine-tuning; None where there are none
+    lr: float | None = None  # the learning rate that it wants by default, if it wants another
 
-    # What build refuses to join: a method that freezes what another needs to change, and two of one kind.
-    freezes: tuple[str, ...] = ()  # WEIGHTS: (most of) them stay as they are; HIDDEN_STATES: so do these
-    needs: tuple[str, ...] = ()  # the same words: what has to change in training for it to mean anything
-    kind: str | None = None  # what only one method can be at a time, in words
+    # Which methods cannot be joined: one freezes what another needs, or both are of one kind.
+    freezes: tuple[str, ...] = ()  # WEIGHTS: most of them do not train; HIDDEN_STATES: so these stay as they are
+    needs: tuple[str, ...] = ()  # what has to change in training, or the method has no effect
+    kind: str | None = None  # in words; only one method of each kind can be attached
 
-    def attach(self, model: nn.Module) -> None:
-        """Once, before training, with the pretrained weights in place: insert, freeze, remember θ₀."""
+    def attach(self, model: SentenceModel) -> None:
+        """Called once, before training, with the pretrained weights in place: insert, freeze, remember θ₀."""
 
-    def undecayed(self, model: nn.Module) -> tuple[Tensor, ...]:
+    def undecayed(self, model: SentenceModel) -> tuple[Tensor, ...]:
         """Parameters that weight decay must leave alone."""
         return ()
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Its own optimizers, saved like the main one."""
+        """Its own optimizers, for parameters of its own. They are saved like the main one."""
         return ()
 
-    def warmup(self, model: nn.Module, batches) -> None:
-        """A stage of its own before the first step. Each call of batches() yields the training set once, in the same
-        batches in the same order, as large as those that `penalty` will see."""
+    def prepare(self, model: SentenceModel, batches: Batches) -> None:
+        """A stage before the first step. batches(task) yields that task's training examples, each once and in the same
+        order in every call, in batches as large as those that `penalty` will see."""
 
-    def penalty(self, model: nn.Module, batch, clean) -> dict[str, Tensor]:
-        """Named terms to add to the loss, weight included, means over the batch. `clean` is the Output of the
-        batch's one clean pass."""
+    def loss(self, model: SentenceModel, batch: Batch, clean: Output) -> Tensor:
+        """The loss of the batch, a mean over its examples. `clean` is the result of the batch's one clean pass."""
+        return batch.task.loss(clean.logits, batch.labels)
+
+    def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:
+        """Named terms to add to the loss: weight included, means over the batch."""
         return {}
 
-    def after_step(self, model: nn.Module, progress: float) -> None:
-        """After each optimizer step; progress = share of all steps done, 0..1."""
+    def after_step(self, model: SentenceModel, progress: float) -> None:
+        """Called after each optimizer step. progress = the share of all steps that are done, 0 to 1."""
 
 
 class Sum(Method):
-    """All parts at once, on one clean pass: `smart+frozen`. Terms are named smart.smoothness and so on."""
+    """All parts at once, on one clean pass: `smart+frozen`. Their terms are named smart.smoothness and so on.
+
+    Each part draws its random numbers from a seed of its own. So it draws the same numbers, and inserts the same
+    weights, whether or not other methods are present.
+    """
 
     def __init__(self, parts: dict[str, Method]):
         super().__init__()
@@ -63,44 +77,72 @@ class Sum(Method):
         self.fp32 = any(part.fp32 for part in parts.values())
         self.lr = min((part.lr for part in parts.values() if part.lr), default=None)
 
-    def attach(self, model: nn.Module) -> None:
-        seed = torch.initial_seed()
-        for name, part in sorted(self.parts.items(), key=lambda item: not item[1].inserts):  # the inserting ones first
-            torch.manual_seed(derive_seed(seed, "attach", name))  # so what it inserts is the same alone and in company
+    def attach(self, model: SentenceModel, seed: int = 0) -> None:
+        """Attach all parts. Raises InputError for a hyper-parameter that does not fit the model."""
+        # Parts that insert come first, so that a snapshot (SMART's teacher, L2-SP's start) sees what was inserted.
+        for name, part in sorted(self.parts.items(), key=lambda item: not item[1].inserts):
+            torch.manual_seed(derive_seed(seed, "attach", name))
             try:
                 part.attach(model)
-            except ValueError as error:  # a hyper-parameter that does not fit this model
+            except ValueError as error:
                 raise InputError(f"--set {name}: {error}") from None
 
-    def undecayed(self, model: nn.Module) -> tuple[Tensor, ...]:
+    def undecayed(self, model: SentenceModel) -> tuple[Tensor, ...]:
         return tuple(p for part in self.parts.values() for p in part.undecayed(model))
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return tuple(optimizer for part in self.parts.values() for optimizer in part.optimizers())
 
-    def warmup(self, model: nn.Module, batches) -> None:
-        seed = torch.initial_seed()
+    def prepare(self, model: SentenceModel, batches: Batches, seed: int = 0) -> None:
         for name, part in self.parts.items():
             torch.manual_seed(derive_seed(seed, name))
-            part.warmup(model, batches)
+            part.prepare(model, batches)
 
-    def penalty(self, model: nn.Module, batch, clean) -> dict[str, Tensor]:
-        terms, seed = {}, torch.initial_seed()  # the seed that was set before the clean pass
+    def loss(self, model: SentenceModel, batch: Batch, clean: Output) -> Tensor:
+        """The loss of the part that replaces it, else the task's. `build` refuses two parts that replace it."""
         for name, part in self.parts.items():
-            torch.manual_seed(derive_seed(seed, name))  # so a part draws the same alone and in company
-            terms |= {f"{name}.{term}": value for term, value in part.penalty(model, batch, clean).items()}
+            if replaces_loss(part):
+                torch.manual_seed(derive_seed(batch.seed, name, "loss"))
+                return part.loss(model, batch, clean)
+        return super().loss(model, batch, clean)
+
+    def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:
+        terms = {}
+        for name, part in self.parts.items():
+            torch.manual_seed(derive_seed(batch.seed, name))
+            for term, value in part.penalty(model, batch, clean).items():
+                terms[f"{name}.{term}"] = value
         return terms
 
-    def after_step(self, model: nn.Module, progress: float) -> None:
+    def after_step(self, model: SentenceModel, progress: float) -> None:
         for part in self.parts.values():
             part.after_step(model, progress)
 
 
+def replaces_loss(method: Method) -> bool:
+    """Whether a method computes the loss itself (FreeLB), and not the task."""
+    return type(method).loss is not Method.loss
+
+
+def carry_gradient(parameters: Iterable[Tensor], gradients: Iterable[Tensor | None]) -> Tensor:
+    """A zero whose backward pass adds `gradients` to the gradients of `parameters`.
+
+    So a gradient that a method computed itself reaches the step together with the others: it is weighted, averaged
+    over ranks and clipped as they are. None stands for no gradient.
+    """
+    terms = [(p * g.detach()).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    total = torch.stack(terms).sum()
+    return total - total.detach()
+
+
+# Checks of hyper-parameters. They raise ValueError; `build` and Sum.attach turn it into one line.
+
+
 def check_not_negative(method: Method, *names: str) -> None:
-    """Raise ValueError for a hyper-parameter that is negative, infinite or no number."""
+    """Raise ValueError for a hyper-parameter that is negative, infinite or not a number."""
     for name in names:
         if not 0 <= getattr(method, name) < float("inf"):
-            raise ValueError(f"{name} must be a number from 0 up, not {getattr(method, name)}")
+            raise ValueError(f"{name} must be at least 0 and finite, not {getattr(method, name)}")
 
 
 def check_at_least_one(method: Method, *names: str) -> None:
@@ -110,49 +152,64 @@ def check_at_least_one(method: Method, *names: str) -> None:
             raise ValueError(f"{name} must be at least 1, not {getattr(method, name)}")
 
 
-def check_layer(layer: int, model: nn.Module) -> None:
+def check_choice(method: Method, name: str, choices: Iterable[str | None]) -> None:
+    """Raise ValueError for a hyper-parameter that is not one of the choices."""
+    if getattr(method, name) not in choices:
+        words = ["none" if choice is None else choice for choice in choices]
+        raise ValueError(f"{name} must be one of {', '.join(words)}, not {getattr(method, name)}")
+
+
+def check_layer(layer: int, model: SentenceModel) -> None:
     """Raise ValueError for a layer, counted from 1, that the model does not have."""
     if not 1 <= layer <= len(model.bert.layers):
-        raise ValueError(f"layer must lie from 1 to the model's {len(model.bert.layers)}, not {layer}")
+        raise ValueError(f"layer must be from 1 to {len(model.bert.layers)}, the model's layers, not {layer}")
+
+
+# Modules put into BERT.
 
 
 class Wrapper(nn.Module):
-    """A module around another, `base`, with the call signature of base. No saved name has the word in it.
+    """A module around another one, `base`, which it calls and whose signature it has.
 
-    Whichever is inserted first, of two around one module that of the lower rank is inside.
+    Files name the parameters of base as if the wrapper were not there. Of two wrappers around one module, the one with
+    the lower nesting_order is inside, whichever is inserted first.
     """
 
-    rank = 0
+    nesting_order = 0
 
-    def around(self, module: nn.Module) -> nn.Module:
-        """What belongs in the place of `module` now."""
-        if getattr(module, "rank", -1) > self.rank:
-            module.base = self.around(module.base)
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Put this wrapper around `module`, or inside the wrappers it already has. Returns the outermost one."""
+        if isinstance(module, Wrapper) and module.nesting_order > self.nesting_order:
+            module.base = self.wrap(module.base)
             return module
         self.base = module
         return self
 
 
-def innermost(module: nn.Module) -> nn.Module:
-    """The plain module, under all that is around it."""
-    return innermost(module.base) if isinstance(module, Wrapper) else module
+def unwrap(module: nn.Module) -> nn.Module:
+    """The plain module inside all wrappers."""
+    return unwrap(module.base) if isinstance(module, Wrapper) else module
 
 
-def freeze(model: nn.Module, but: type | tuple = ()) -> None:
-    """Train no pretrained weights but those of modules of that type. Whatever is inserted trains, and the heads."""
-    for module, p in berts_own(model):
-        if not isinstance(module, but):
+def freeze(model: SentenceModel, except_for: type | tuple = ()) -> None:
+    """Stop the pretrained weights from training, except in modules of one type.
+
+    Heads, inserted modules and a pooler with fresh weights train: they have learned nothing yet.
+    """
+    pretrained = pretrained_ids(model)
+    for module, p in bert_parameters(model):
+        if id(p) in pretrained and not isinstance(module, except_for):
             p.requires_grad_(False)
 
 
-def pretrained(model: nn.Module) -> set[int]:
-    """The ids of the parameters that have a pretrained value: not inserted, and not of a pooler that was missing."""
+def pretrained_ids(model: SentenceModel) -> set[int]:
+    """The ids of the parameters with a pretrained value: not inserted, and not of a pooler with fresh weights."""
     fresh = {id(p) for p in model.bert.pooler.parameters()} if model.bert.fresh_pooler else set()
-    return {id(p) for _, p in berts_own(model)} - fresh
+    return {id(p) for _, p in bert_parameters(model)} - fresh
 
 
-def berts_own(model: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:
-    """BERT's parameters, each with the module it belongs to; without what is inserted."""
+def bert_parameters(model: SentenceModel) -> list[tuple[nn.Module, nn.Parameter]]:
+    """The parameters of standard BERT, each with the module that owns it; without those of inserted modules."""
     return [
         (module, p)
         for path, module in model.bert.named_modules()

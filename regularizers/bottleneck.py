@@ -46,7 +46,14 @@ import torch
 from torch import Tensor
 
 from regularizers.base import DROPOUT, HIDDEN_STATES, Method
-from regularizers.mutual_information import DISTANCES, adam, check, first_stage, large_enough, make_estimators
+from regularizers.mutual_information import (
+    DISTANCES,
+    adam,
+    check_hyper_parameters,
+    first_stage,
+    large_enough,
+    make_estimators,
+)
 
 
 class Bottleneck(Method):
@@ -69,7 +76,7 @@ class Bottleneck(Method):
         super().__init__()
         self.weight, self.layers, self.marginals = weight, layers, marginals
         self.proj_dim, self.hidden, self.phi_lr, self.ascents = proj_dim, hidden, phi_lr, ascents
-        check(self)
+        check_hyper_parameters(self)
         if layers not in ("all", "top4"):
             raise ValueError(f"layers must be all or top4, not {layers}")
 
@@ -84,7 +91,7 @@ class Bottleneck(Method):
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return (self.optimizer,) if self.weight else ()
 
-    def warmup(self, model, batches) -> None:
+    def prepare(self, model, batches) -> None:
         if self.weight:
             first_stage(self.name, self.estimators, model, batches, self.states, self.phi_lr)  # D4
 

@@ -24,7 +24,7 @@ Differences:
 
 from torch import Tensor, nn
 
-from regularizers.base import WEIGHTS, Method, check_not_negative, pretrained
+from regularizers.base import WEIGHTS, Method, check_not_negative, pretrained_ids
 
 
 class L2sp(Method):
@@ -48,7 +48,7 @@ class L2sp(Method):
     def covered(self, model, idle: set[str] = frozenset()) -> tuple[list[Tensor], list[Tensor]]:
         """What the penalty is about: pretrained parameters, and new ones (of heads, and of inserted modules), without
         those that belong to the tasks `idle`."""
-        ours = pretrained(model)
+        ours = pretrained_ids(model)
         chosen = [
             p
             for path, module in model.named_modules()

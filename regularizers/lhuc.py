@@ -43,11 +43,11 @@ class Lhuc(Method):
         if self.freezes:
             freeze(model)
         for number, layer in enumerate(model.bert.layers):
-            model.bert.layers[number] = ScaledLayer(model).around(layer)  # D1
+            model.bert.layers[number] = ScaledLayer(model).wrap(layer)  # D1
 
 
 class ScaledLayer(Wrapper):
-    rank = 3
+    nesting_order = 3
 
     def __init__(self, model):
         super().__init__()

@@ -53,7 +53,14 @@ import torch
 from torch import Tensor
 
 from regularizers.base import DROPOUT, HIDDEN_STATES, Method
-from regularizers.mutual_information import DISTANCES, adam, check, first_stage, large_enough, make_estimators
+from regularizers.mutual_information import (
+    DISTANCES,
+    adam,
+    check_hyper_parameters,
+    first_stage,
+    large_enough,
+    make_estimators,
+)
 
 
 class Mine(Method):
@@ -74,7 +81,7 @@ class Mine(Method):
         super().__init__()
         self.weight, self.mode, self.marginals = weight, mode, marginals
         self.proj_dim, self.hidden, self.phi_lr, self.ascents = proj_dim, hidden, phi_lr, ascents
-        check(self)
+        check_hyper_parameters(self)
 
     def attach(self, model) -> None:
         if self.weight:
@@ -86,7 +93,7 @@ class Mine(Method):
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return (self.optimizer,) if self.weight else ()
 
-    def warmup(self, model, batches) -> None:
+    def prepare(self, model, batches) -> None:
         if self.weight:
             first_stage("mine", self.estimators, model, batches, cls_states, self.phi_lr)  # D3
 

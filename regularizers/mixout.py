@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regularizers.base import DROPOUT, WEIGHTS, Method, pretrained
+from regularizers.base import DROPOUT, WEIGHTS, Method, pretrained_ids
 
 
 class Mixout(Method):
@@ -48,7 +48,7 @@ class Mixout(Method):
     def attach(self, model) -> None:
         if not self.p:
             return
-        ours = pretrained(model)
+        ours = pretrained_ids(model)
         for module in list(model.bert.modules()):
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear) and id(child.weight) in ours:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from minbert.errors import InputError
-from minbert.losses import full
+from minbert.losses import to_float32
 from regularizers.base import check_at_least_one, check_not_negative
 
 logger = logging.getLogger("minbert")
@@ -64,7 +64,7 @@ class Estimators(nn.Module):
         """[B,V,D] -> [B,V,q], in float32. asinh is invertible, so it changes no information; without it single
         outliers (37 standard deviations in layer 1 of all-MiniLM-L6-v2) move a batch's estimate by 20 nats."""
         with torch.autocast(states.device.type, enabled=False):
-            standard = (full(states) - self.mean) / self.std
+            standard = (to_float32(states) - self.mean) / self.std
             return torch.asinh(standard if self.directions is None else standard @ self.directions)
 
     def scores(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +143,7 @@ def large_enough(batch) -> bool:
     return rows >= SMALLEST_BATCH
 
 
-def check(method) -> None:
+def check_hyper_parameters(method) -> None:
     """Raises ValueError naming the hyper-parameter that is out of range."""
     check_not_negative(method, "weight")
     if not 0 < method.phi_lr < float("inf"):
@@ -174,8 +174,7 @@ def first_stage(option: str, tasks: nn.ModuleDict, model, batches, states, lr: f
     """
     model.train()
     for name, estimators in tasks.items():
-        own = lambda: (b for b in batches() if b.task.name == name and len(b) >= SMALLEST_BATCH)  # noqa: B023, E731
-        draws = draw(option, estimators, model, own, states)
+        draws = draw(option, estimators, model, lambda: large_batches(batches(name)), states)  # noqa: B023
         fit(estimators, draws, lr)
         if not dist.is_available() or not dist.is_initialized() or dist.get_rank() == 0:
             found, rows = " ".join(f"{value:.2f}" for value in estimators.reference), len(draws[0][0])
@@ -183,12 +182,17 @@ def first_stage(option: str, tasks: nn.ModuleDict, model, batches, states, lr: f
             logger.warning("%s: layers of the pretrained model on %s share %s nats%s", option, name, found, most)
 
 
+def large_batches(batches):
+    """Without the batches that are too small for an estimate."""
+    return (batch for batch in batches if len(batch) >= SMALLEST_BATCH)
+
+
 @torch.no_grad()
 def draw(option: str, estimators: Estimators, model, batches, states) -> list[list[Tensor]]:
     """[draw][batch] -> projected states [B,V,q], once mean and std are known."""
     count, total, squares, number = 0, 0.0, 0.0, 0
     for batch in batches():
-        h = full(states(model(batch), batch))
+        h = to_float32(states(model(batch), batch))
         total, squares = total + h.sum(0).cpu().double(), squares + h.square().sum(0).cpu().double()
         count, number = count + len(h), number + 1
     if count < FEWEST_EXAMPLES or number < 2:

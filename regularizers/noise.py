@@ -38,13 +38,13 @@ class Noise(Method):
         check_layer(self.layer, model)
         if self.sigma:
             layers, number = model.bert.layers, self.layer - 1
-            layers[number] = NoisyInput(self.sigma).around(layers[number])
+            layers[number] = NoisyInput(self.sigma).wrap(layers[number])
 
 
 class NoisyInput(Wrapper):
     """A layer whose input is noisy in training."""
 
-    rank = 9  # outside of all else that is around the layer
+    nesting_order = 9  # outside of all else that is around the layer
 
     def __init__(self, sigma: float):
         super().__init__()

@@ -65,7 +65,7 @@ class Pal(Method):
             freeze(model)
         for number, layer in enumerate(model.bert.layers):
             branches = nn.ModuleDict({task.name: branch(task.name) for task in model.tasks})
-            model.bert.layers[number] = ParallelLayer(branches.apply(model.bert.initialize)).around(layer)
+            model.bert.layers[number] = ParallelLayer(branches.apply(model.bert.initialize)).wrap(layer)
 
 
 class LowRank(Pal):
@@ -77,7 +77,7 @@ class LowRank(Pal):
 
 
 class ParallelLayer(Wrapper):
-    rank = 1  # next to the plain layer, whose parts it calls
+    nesting_order = 1  # next to the plain layer, whose parts it calls
 
     def __init__(self, branches: nn.ModuleDict):
         super().__init__()

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 from torch import Tensor
 
-from minbert.runtime import replay
+from minbert.random_state import replay
 
 DROPOUT = ("shared", "independent", "off")
 

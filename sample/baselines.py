@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minbert import metrics
-from minbert.readers import read_examples
-from minbert.tasks import TASKS
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 
 DATA = Path(__file__).parent / "data"
 DECAYS = (1e-3, 1e-2, 1e-1)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from minbert.weights import write_text
+from minbert.files import write_text
 from sample import lexicon
 from sample.corrupt import ERRORS
 from sample.invent import Inventor, sensible

@@ -15,16 +15,18 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from minbert.batches import Dataset
 from minbert.bert import BertModel
-from minbert.checkpoint import Checkpoint
 from minbert.config import BertConfig
-from minbert.mlm import IGNORE, MLM, MaskedDataset, MaskedLanguageModel, Masking
-from minbert.readers import Example, Examples
-from minbert.runtime import setup
-from minbert.settings import Settings
-from minbert.tokenizer import SPECIAL, Tokenizer, dress, load_tokenizer
-from minbert.training import Objective, fit
+from minbert.data.dataset import Dataset
+from minbert.data.masking import MaskedDataset, Masking
+from minbert.data.readers import Example, Examples
+from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
+from minbert.tokenizer import SPECIAL_TOKENS, Tokenizer, add_bert_pipeline, load_tokenizer
+from minbert.training.checkpoint import Checkpoints
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.runtime import setup
+from minbert.training.settings import Settings
 from regularizers import build
 from sample.corpus import Pair, pairs
 
@@ -50,7 +52,7 @@ class Text:
             for i, row in enumerate(rows)
         ]
         self.dataset = Dataset(MLM, Examples(FOLDER, examples, []), tokenizer, SIZES["max_position_embeddings"])
-        self.masking, self.seed = Masking(len(tokenizer), SPECIAL.index("[MASK]"), len(SPECIAL)), seed
+        self.masking, self.seed = Masking(len(tokenizer), SPECIAL_TOKENS.index("[MASK]"), len(SPECIAL_TOKENS)), seed
 
     def plan(self, epoch: int) -> list[tuple[MaskedDataset, list[int]]]:
         masked = MaskedDataset(self.dataset, self.masking, self.seed, epoch)
@@ -65,13 +67,15 @@ def train_tokenizer(rows: list[Pair]) -> Tokenizer:
     """
     backend = Backend(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=5000, special_tokens=list(SPECIAL), show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=5000, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
     texts = [text for row in rows for text in row if text]
     backend.train_from_iterator(texts, trainer)
     used = {token for encoding in backend.encode_batch(texts) for token in encoding.tokens}
     pieces = {token for token in backend.get_vocab() if token in used or len(token.removeprefix("##")) == 1}
-    vocabulary = [*SPECIAL, *sorted(pieces - set(SPECIAL))]
-    return Tokenizer(dress(Backend(models.WordPiece({t: i for i, t in enumerate(vocabulary)}, unk_token="[UNK]"))))
+    vocabulary = [*SPECIAL_TOKENS, *sorted(pieces - set(SPECIAL_TOKENS))]
+    return Tokenizer(
+        add_bert_pipeline(Backend(models.WordPiece({t: i for i, t in enumerate(vocabulary)}, unk_token="[UNK]")))
+    )
 
 
 class Console:
@@ -132,7 +136,7 @@ def pretrain(folder: Path, pairs_: int, epochs: int) -> None:
         return result
 
     steps = epochs * len(text.plan(1))
-    checkpoint = Checkpoint(folder.with_name(f"{folder.name}-checkpoint"))
+    checkpoint = Checkpoints(folder.with_name(f"{folder.name}-checkpoint"))
     with setup(precision="fp32") as runtime:  # so small a model gains nothing from bf16
         objective = Objective(model, build("finetune")).to(runtime.device)
         fit(objective, text.plan, score, steps, SETTINGS, runtime, Console(), checkpoint)

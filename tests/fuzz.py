@@ -17,21 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import slow_readers
 import torch
-from conftest import CONFIG, VOCABULARY, vocabulary_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import spoiled_bytes, spoiled_safetensors, spoiled_text
 from safetensors.torch import save_file
+from support import slow_readers
+from support.factories import CONFIG, VOCABULARY, vocabulary_backend
+from support.spoil import spoiled_bytes, spoiled_safetensors, spoiled_text
 from test_data import OFFICIAL
 
 from minbert import weights
 from minbert.bert import BertModel
 from minbert.config import BertConfig
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.errors import InputError
-from minbert.readers import read_examples
-from minbert.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 
 EXAMPLES = 200  # spoiled files of each kind

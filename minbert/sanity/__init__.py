@@ -30,7 +30,7 @@ def tiny(cls=BertModel) -> nn.Module:
     """The committed tiny BERT as a `cls`, in eval mode. Raises InputError if the names of its tensors do not fit."""
     reference = tiny_reference()
     model = cls(reference.config)
-    weights.fill(model, reference.weights, FILE)
+    weights.load_into(model, reference.weights, FILE)
     return model.eval()
 
 
@@ -41,7 +41,7 @@ def check_model(model: nn.Module, reference: Reference | None = None, attendable
     makes that mask from [B,T], of bool or to be added to the scores (default: that of bert.py). Without a `reference`
     the right numbers are computed from the model's own weights. Raises InputError if BertModel has no such weights.
     """
-    steps = model_steps(model, reference or own_reference(model), attendable or bert.attendable)
+    steps = model_steps(model, reference or own_reference(model), attendable or bert.expand_attention_mask)
     return first_divergence(steps, any(module.training for module in model.modules()), say)
 
 

@@ -3,15 +3,16 @@
 import argparse
 import sys
 
-from minbert import bert, optimizer, sanity, weights
+from minbert import bert, optimizer, sanity
+from minbert.command_line import Parser
 from minbert.errors import InputError
+from minbert.hub import find_model
 from minbert.sanity.verdict import Divergence, describe_exception
-from minbert.settings import Parser
 
 
 def check_bert(name: str | None) -> Divergence | None:
     """BertModel on the committed tiny weights, or on those of `name`. Raises InputError if `name` holds no model."""
-    folder = weights.resolve(name) if name else None
+    folder = find_model(name) if name else None
     try:
         model = bert.BertModel.from_pretrained(folder) if folder else sanity.tiny(bert.BertModel)
     except Exception as error:

@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from minbert import weights
 from minbert.config import BertConfig
 from minbert.errors import InputError
+from minbert.published import is_inserted, published_name
 from minbert.sanity import plain
 
 FILE = Path(__file__).with_name("reference.safetensors")  # written by tests/make_sanity.py
@@ -51,9 +51,9 @@ def own_reference(model: nn.Module) -> Reference:
     """The model's own weights, random inputs, and what plain.py computes. Raises InputError for unknown names."""
     own = {}
     for name, tensor in model.state_dict().items():
-        if weights.is_inserted(name):
+        if is_inserted(name):
             raise InputError(f"the model has a tensor {name}, which is none of BertModel's")
-        own[weights.published_name(name)] = tensor.cpu()
+        own[published_name(name)] = tensor.cpu()
     config, generator = model.config, torch.Generator().manual_seed(0)
     tokens = min(9, config.max_position_embeddings)
     ids = torch.randint(config.vocab_size, (4, tokens), generator=generator)

@@ -1,0 +1,18 @@
+"""Data: the table of tasks, readers of the official files, datasets, the sampling of batches, prediction files."""
+
+from minbert.data.dataset import Dataset
+from minbert.data.readers import Example, Examples, read_examples, subset
+from minbert.data.sampling import BatchSampler, TaskBatchSampler
+from minbert.data.tasks import TASKS, choose_tasks
+
+__all__ = [
+    "TASKS",
+    "BatchSampler",
+    "Dataset",
+    "Example",
+    "Examples",
+    "TaskBatchSampler",
+    "choose_tasks",
+    "read_examples",
+    "subset",
+]

@@ -1,0 +1,55 @@
+"""Masking for masked language modelling, and a dataset that is masked anew in each epoch.
+
+Devlin et al. 2019, section 3.1: 15 % of the tokens are chosen. Of these, 80 % become [MASK], 10 % become a random
+token and 10 % stay. The loss is the cross entropy of the chosen tokens.
+"""
+
+import torch
+from torch import Tensor
+
+from minbert.data.dataset import Dataset
+from minbert.mlm import IGNORE, MLM
+from minbert.random_state import derive_seed
+from minbert.task import Batch
+
+SHARE, MASKED, RANDOM = 0.15, 0.8, 0.1
+
+
+class Masking:
+    """How the tokens of a vocabulary are masked. Ids below `special` ([PAD], [CLS], ...) are never chosen."""
+
+    def __init__(self, vocabulary: int, mask_id: int, special: int):
+        self.vocabulary, self.mask_id, self.special = vocabulary, mask_id, special
+
+    def __call__(self, ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """ids [B,T] -> (masked ids [B,T], labels [B,T])"""
+        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & (ids >= self.special)
+        chosen[0, 1] = True  # at least one token, so that every batch has a loss
+        fate = torch.rand(ids.shape, generator=generator)
+        random_ids = torch.randint(self.special, self.vocabulary, ids.shape, generator=generator)
+        masked = torch.where(chosen & (fate < MASKED), self.mask_id, ids)
+        masked = torch.where(chosen & (fate >= 1 - RANDOM), random_ids, masked)
+        return masked, ids.masked_fill(~chosen, IGNORE)
+
+
+class MaskedDataset:
+    """A dataset whose masks follow from (seed, epoch, rows).
+
+    A row's own label, if it has one, is the id of a word that is to be predicted at [CLS].
+    """
+
+    def __init__(self, dataset: Dataset, masking: Masking, seed: int, epoch: int):
+        self.dataset, self.task, self.path, self.examples = dataset, MLM, dataset.path, dataset.examples
+        self.masking, self.seed, self.epoch = masking, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def collate(self, rows: list[int], seed: int = 0) -> Batch:
+        """Pad the rows to one length, and mask them."""
+        batch = self.dataset.collate(rows, seed)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "mask", self.epoch, rows))
+        batch.input_ids, labels = self.masking(batch.input_ids, generator)
+        labels[:, 0] = batch.labels.nan_to_num(IGNORE).long()
+        batch.labels = labels
+        return batch

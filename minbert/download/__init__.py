@@ -1,0 +1,1 @@
+"""Published data files: download them, and check that they are whole."""

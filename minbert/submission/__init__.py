@@ -1,0 +1,1 @@
+"""Prediction files: check what a grader would reject, and pack them."""

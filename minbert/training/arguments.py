@@ -1,0 +1,89 @@
+"""From a command line, or from the settings.json of a stopped run, to checked settings."""
+
+import argparse
+import json
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from minbert.command_line import Parser
+from minbert.errors import InputError
+from minbert.training.settings import CommonSettings, flag_of, value_type
+
+
+def parse_settings(cls: type[CommonSettings], argv: list[str], description: str) -> CommonSettings:
+    """Parse `argv` into checked settings of the class `cls`. With --resume they are those of the stopped run.
+
+    Raises InputError.
+    """
+    values = vars(make_parser(cls, description).parse_args(argv))
+    if "resume" in values:
+        return load_settings(cls, **values)
+    for f in fields(cls):
+        if f.metadata["many"] and f.name in values:
+            values[f.name] = tuple(values[f.name])
+    return cls(**values).check()
+
+
+def make_parser(cls: type[CommonSettings], description: str) -> Parser:
+    """One flag for each field. A flag that is not given leaves no value, so that the field's default holds."""
+    parser = Parser(description=description)
+    parser.add_argument("--options", action="store_true", default=argparse.SUPPRESS, help="list the options and exit")
+    for f in sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__):  # the program's own flags first
+        says_default = f.default is None or f.metadata["many"]  # then the help text names the default itself
+        keywords = {
+            "dest": f.name,
+            "help": f.metadata["help"] + ("" if says_default else f" (default {f.default})"),
+            "default": argparse.SUPPRESS,
+        }
+        if f.type is bool:
+            keywords["action"] = argparse.BooleanOptionalAction
+        else:
+            keywords |= {"type": value_type(f), "choices": f.metadata["choices"] or None}
+        if f.metadata["many"]:
+            keywords |= {"nargs": "+", "action": "extend"}
+        parser.add_argument(flag_of(f), **keywords)
+    return parser
+
+
+def load_settings(
+    cls: type[CommonSettings], resume: str, device: str | None = None, **other_flags: Any
+) -> CommonSettings:
+    """Read the settings of the run in the folder `resume`.
+
+    Raises InputError if other flags are given, or there is no such run, or the run is complete.
+    """
+    folder, path = Path(resume), Path(resume) / "settings.json"
+    if other_flags:
+        names = {f.name: flag_of(f) for f in fields(cls)}
+        first = min(names[name] for name in other_flags)
+        raise InputError(f"--resume goes on with the run's own settings: {first} cannot be changed")
+    if (folder / "metrics.json").exists():
+        raise InputError(f"--resume {folder}: the run is complete, it has a metrics.json")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        # The device is saved as cuda:0; its number follows from the process.
+        saved |= {"out": resume, "resume": resume, "device": device or saved["device"].split(":")[0]}
+        values = {f.name: saved_value(f, saved[f.name]) for f in fields(cls)}
+    except FileNotFoundError:
+        raise InputError(f"--resume {folder}: there is no run, {path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"--resume {folder}: {path} cannot be read: {error.strerror}") from None
+    except KeyError as error:
+        raise InputError(f"{path} lacks {error}: another program or another version of minbert wrote it") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} does not hold the settings of a run: {error}") from None
+    return cls(**values).check()
+
+
+def saved_value(f: Field, value: Any) -> Any:
+    """Convert a value of settings.json to the type of its field. Raises ValueError."""
+    many, choices, kind = f.metadata["many"], f.metadata["choices"], value_type(f)
+    values = value if many and isinstance(value, list) else [value]
+    if choices and value is not None and not all(item in choices for item in values):
+        raise ValueError(f"{f.name} is {value!r}")
+    if many and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if not many and (value == f.default or type(value) is kind or (kind is float and type(value) is int)):
+        return value
+    raise ValueError(f"{f.name} is {value!r}")

@@ -1,0 +1,216 @@
+"""Checkpoints: what a run needs to go on where it stopped, in one safetensors file with JSON in its header."""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from minbert.errors import InputError, first_line, reason
+from minbert.published import plain_name
+from minbert.training.best import BestWeights
+from minbert.training.log import LogState, TrainingLog
+
+logger = logging.getLogger("minbert")
+FILE_NAME = re.compile(r"(\d+)-step(\d+)-[0-9a-f]{64}\.safetensors")
+KEPT = 2  # if the last file turns out to be damaged, the one before it is used
+
+
+@dataclass
+class LoopState:
+    """The position of the loop: steps done, the epoch under way, the scores of the epochs before."""
+
+    total_steps: int
+    step: int = 0  # optimizer steps done
+    epoch: int = 1
+    step_in_epoch: int = 0  # steps done in this epoch
+    history: list[dict] = field(default_factory=list)
+
+    def is_running(self) -> bool:
+        """Whether steps are left. An epoch whose steps are done, but not yet scored, is still running."""
+        return self.step < self.total_steps or self.step_in_epoch > 0
+
+    def end_epoch(self, scores: dict) -> None:
+        self.history.append({"epoch": self.epoch, **scores})
+        self.epoch, self.step_in_epoch = self.epoch + 1, 0
+
+
+@dataclass
+class TrainingState:
+    """Everything that training changes: tensors and plain JSON values. `load` restores it to the last bit."""
+
+    objective: nn.Module
+    optimizers: list[torch.optim.Optimizer]  # the main one, then those of the method
+    scaler: torch.amp.GradScaler
+    best: BestWeights
+    log: TrainingLog
+    loop: LoopState
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name -> tensor. Optimizer states are optimizer.<number of the optimizer>.<of the parameter>.<name>."""
+        tensors = {f"objective.{plain_name(name)}": tensor for name, tensor in self.objective.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
+        for number, index, name, value in self.optimizer_values():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{number}.{index}.{name}"] = value
+        return tensors
+
+    def values(self) -> dict[str, Any]:
+        """The rest, as plain JSON. Call log.fetch() before: the losses of pending steps are not part of it."""
+        numbers = [entry for entry in self.optimizer_values() if isinstance(entry[3], int)]
+        return {
+            "loop": asdict(self.loop),
+            "log": asdict(self.log.state),
+            "scaler": self.scaler.state_dict(),
+            "best_score": self.best.score if self.best.weights else None,
+            "optimizer_numbers": numbers,
+        }
+
+    def optimizer_values(self) -> list[tuple[int, int, str, Any]]:
+        """(number of the optimizer, number of the parameter, name, value) of all values in optimizer states."""
+        return [
+            (number, index, name, value)
+            for number, optimizer in enumerate(self.optimizers)
+            for index, slots in optimizer.state_dict()["state"].items()
+            for name, value in slots.items()
+        ]
+
+    def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Put a saved state back. Raises RuntimeError or ValueError if it is of another model or method."""
+        # While a method is attached, wrapped modules have another name than in the file: see plain_name.
+        names = {plain_name(name): name for name in self.objective.state_dict()}
+        parameters: dict[str, Tensor] = {}
+        states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "objective":
+                parameters[names.get(rest, rest)] = tensor
+            elif kind == "best":
+                self.best.weights[rest] = tensor
+            else:
+                number, index, slot = rest.split(".", 2)
+                states[int(number)].setdefault(int(index), {})[slot] = tensor
+        for number, index, slot, value in values["optimizer_numbers"]:
+            states[number].setdefault(index, {})[slot] = value
+        self.objective.load_state_dict(parameters)
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if self.best.weights:
+            self.best.score = values["best_score"]
+        self.scaler.load_state_dict(values["scaler"])
+        self.loop = LoopState(**values["loop"])
+        self.log.state = LogState(**values["log"])
+
+
+class Checkpoints:
+    """A folder with the last two states of a run, each in a file that is named after its checksum:
+    000007-step120-<SHA-256>.safetensors.
+
+    A checkpoint is due after `steps` steps or `minutes` minutes, whichever comes first. All ranks load; only the
+    `active` one writes.
+    """
+
+    def __init__(self, folder: Path, steps: int | None = None, minutes: float | None = None, active: bool = True):
+        self.folder, self.steps, self.minutes, self.active = folder, steps, minutes, active
+        self.last_step, self.last_time = 0, time.monotonic()
+        self.damaged: list[Path] = []
+
+    def is_due(self, step: int) -> bool:
+        """Whether enough steps or minutes have passed since the last checkpoint."""
+        if self.steps is not None and step - self.last_step >= self.steps:
+            return True
+        return self.minutes is not None and time.monotonic() - self.last_time >= 60 * self.minutes
+
+    def save(self, state: TrainingState) -> None:
+        """Write a state, and remove all but the last two.
+
+        Raises InputError if the file cannot be written; the earlier checkpoints stay.
+        """
+        step = state.loop.step
+        if self.active:
+            self.write(step, state.tensors(), json.dumps(state.values()))
+        self.last_step, self.last_time = step, time.monotonic()
+
+    def write(self, step: int, tensors: dict[str, Tensor], values: str) -> None:
+        number = 1 + max((number_of(path) for path in self.files()), default=0)
+        temporary = self.folder / ".new"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(tensors, temporary, metadata={"values": values})
+            # The rename happens completely or not at all, so a file with a final name is always whole.
+            temporary.rename(self.folder / f"{number:06}-step{step}-{sha256(temporary)}.safetensors")
+        except (OSError, SafetensorError) as error:
+            failed = f"the checkpoint of step {step} cannot be written to {self.folder}"
+            raise InputError(f"{failed}: {reason(error)}") from None
+        # Only now, with the new file in place, the old ones may go.
+        whole = [path for path in self.files() if path not in self.damaged]
+        for path in [*self.damaged, *whole[:-KEPT]]:
+            path.unlink()
+        self.damaged = []
+
+    def files(self) -> list[Path]:
+        """The checkpoint files, oldest first."""
+        paths = self.folder.iterdir() if self.folder.exists() else ()
+        return sorted((path for path in paths if FILE_NAME.fullmatch(path.name) and path.is_file()), key=number_of)
+
+    def load_last(self, state: TrainingState) -> bool:
+        """Put the last undamaged checkpoint into `state`. False if there was never one.
+
+        Raises InputError if all are damaged, or if it is of another model, method or length of the run.
+        """
+        files, total_steps = self.files(), state.loop.total_steps
+        path = next((path for path in reversed(files) if self.is_whole(path)), None)
+        if path is None:
+            if files:
+                raise InputError(f"{self.folder}: all checkpoints are damaged; delete the folder to start anew")
+            return False
+        with safe_open(path, "pt") as file:
+            values = json.loads(file.metadata()["values"])
+        try:
+            state.load(load_file(path), values)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is of another model or method: {first_line(error)}") from None
+        if state.loop.total_steps != total_steps:
+            raise InputError(
+                f"the run was planned with {state.loop.total_steps} steps, now it has {total_steps}: "
+                "its data have changed"
+            )
+        self.last_step = state.loop.step
+        logger.warning("going on after step %d", self.last_step)
+        return True
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether a file still has the checksum in its name. A damaged file is removed when the next one is written."""
+        if path.stem.endswith(sha256(path)):
+            return True
+        logger.warning("%s is damaged (its checksum differs): the checkpoint before it is used", path)
+        self.damaged.append(path)
+        return False
+
+    def remove(self) -> None:
+        """Delete the folder: the run is complete."""
+        if self.active:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def number_of(path: Path) -> int:
+    return int(FILE_NAME.fullmatch(path.name)[1])
+
+
+def step_of(path: Path) -> int:
+    return int(FILE_NAME.fullmatch(path.name)[2])
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,55 @@
+"""What a run prints: a progress bar or plain lines while it trains, and the texts of its scores."""
+
+import sys
+
+from tqdm import tqdm
+
+
+class Display:
+    """A bar on a terminal; elsewhere a line for each row of the log. Silent on all ranks but the main one."""
+
+    def __init__(self, total_steps: int, show_tasks: bool, active: bool):
+        self.show_tasks, self.active = show_tasks, active
+        hidden = not (active and sys.stderr.isatty())
+        self.bar = tqdm(total=total_steps, unit="step", disable=hidden, dynamic_ncols=True)
+
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.active:
+            tqdm.write(text)
+
+    def show_row(self, row: dict) -> None:
+        """Show one row of the log."""
+        if not self.active:
+            return
+        loss = f"loss {row['loss']:.4f}"
+        if self.show_tasks:
+            loss += f" ({', '.join(f'{task} {value:.4f}' for task, value in row['losses'].items())})"
+        if row["penalty"]:
+            loss += f"  penalty {sum(row['penalty'].values()):.4f}"
+        text = f"{loss}  lr {row['lr']:.1e}  {row['tokens_per_second']:.0f} tokens/s"
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(row["step"] - self.bar.n)
+        if self.bar.disable:
+            left = tqdm.format_interval(row["seconds_left"])
+            print(f"step {row['step']}/{row['steps']}  epoch {row['epoch']}  {text}  {left} left", flush=True)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self.bar.close()
+
+
+def describe_scores(scores: dict) -> str:
+    """score 0.8262 (accuracy 0.7892, f1 0.8632; majority class 0.6838, 0.8122)"""
+    values = ", ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
+    majority = ", ".join(f"{value:.4f}" for value in scores["majority"].values())
+    return f"score {scores['score']:.4f} ({values}; majority class {majority})"
+
+
+def describe_kept_epoch(kept: dict, best: dict, last: dict) -> str:
+    """Which epoch's weights the run keeps, and how they compare on dev. The arguments are entries of the history."""
+    if kept is last and last["dev"]["score"] == best["dev"]["score"]:
+        return f"kept epoch {kept['epoch']}, the last: no epoch has a better dev score"
+    if kept is best:
+        return f"kept epoch {kept['epoch']}, the best on dev: the last, epoch {last['epoch']}, has {last['dev']['score']:.4f}"
+    return f"kept epoch {kept['epoch']}, the last: epoch {best['epoch']} has the best dev score, {best['dev']['score']:.4f}"

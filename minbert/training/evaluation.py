@@ -1,0 +1,97 @@
+"""From a model to logits, and from logits to the scores in metrics.json."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from minbert import metrics
+from minbert.data.dataset import Dataset
+from minbert.task import Task
+from minbert.training.runtime import Runtime
+
+
+@torch.no_grad()
+def predict_logits(model: nn.Module, dataset: Dataset, batch_size: int, runtime: Runtime) -> np.ndarray:
+    """Logits [N,C] in the file's order, in eval mode. The ranks share the work, and each example counts once."""
+    model.eval()
+    logits = torch.zeros(len(dataset), dataset.task.outputs, device=runtime.device)
+    for rows in dataset.by_length(batch_size)[runtime.rank :: runtime.world_size]:
+        batch = dataset.collate(rows).to(runtime.device)
+        with runtime.autocast():
+            logits[batch.index] = model(batch).logits.float()
+        if runtime.world_size == 1:  # several processes must stop together, which they do at the next step
+            runtime.signals.raise_if_received()
+    return runtime.sum_over_ranks(logits).cpu().numpy()
+
+
+class Evaluator:
+    """Scores of a model on its tasks. The logits of a split are computed once, until `clear` is called."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: dict[str, dict[str, Dataset]],  # by task and split
+        batch_size: int,
+        runtime: Runtime,
+        average_tasks: bool = False,
+    ):
+        self.model, self.data, self.batch_size, self.runtime = model, data, batch_size, runtime
+        self.average_tasks = average_tasks
+        self.cache: dict[tuple[str, str], np.ndarray] = {}
+
+    def logits(self, task: str, split: str) -> np.ndarray:
+        """[N,C], in the file's order."""
+        if (task, split) not in self.cache:
+            self.cache[task, split] = predict_logits(self.model, self.data[task][split], self.batch_size, self.runtime)
+        return self.cache[task, split]
+
+    def clear(self) -> None:
+        """Forget the logits, because the weights have changed."""
+        self.cache.clear()
+
+    def scores(self, split: str) -> dict:
+        """The scores of dev or train: those of the only task, or those of all tasks and their average."""
+        results = {task.name: self.task_scores(task, split) for task in self.model.tasks}
+        if self.average_tasks:
+            return combine_tasks(self.model.tasks, results)
+        return results[self.model.tasks[0].name]
+
+    def task_scores(self, task: Task, split: str) -> dict:
+        """{score, metrics, majority, failed, failure} of one task.
+
+        A split can have several files. The metrics of MNLI's second one are named accuracy-mismatched, and the score is
+        the mean over the files.
+        """
+        values, majority, failures = {}, {}, []
+        for file in task.splits(split):
+            logits, labels = self.logits(task.name, file), self.data[task.name][file].labels.numpy()
+            predictions = metrics.predictions_from_logits(task, logits)
+            of_file = metrics.compute_metrics(task, predictions, labels)
+            baseline = metrics.majority_metrics(task, labels)
+            scores = metrics.score(task, of_file), metrics.score(task, baseline)
+            if reason := metrics.failure_reason(logits, predictions, *scores):
+                failures.append(f"{file}: {reason}")
+            suffix = file.removeprefix(split)  # "" or "-mismatched"
+            values |= {name + suffix: value for name, value in of_file.items()}
+            majority |= {name + suffix: value for name, value in baseline.items()}
+        return {
+            "score": metrics.score(task, values),
+            "metrics": values,
+            "majority": majority,
+            "failed": bool(failures),
+            "failure": "; ".join(failures),
+        }
+
+
+def combine_tasks(tasks: tuple[Task, ...], results: dict[str, dict]) -> dict:
+    """The same fields for several tasks together, with each task's own results in `tasks`."""
+    scores = {task.name: results[task.name]["score"] for task in tasks}
+    failures = [f"{name}: {result['failure']}" for name, result in results.items() if result["failed"]]
+    return {
+        "score": metrics.average_score(tasks, scores),
+        "metrics": scores,
+        "majority": {task.name: metrics.score(task, results[task.name]["majority"]) for task in tasks},
+        "failed": bool(failures),
+        "failure": "; ".join(failures),
+        "tasks": results,
+    }

@@ -1,0 +1,206 @@
+"""fit: THE training loop, the only one. Its numbered steps are the algorithm of fine-tuning."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from minbert.data.dataset import Dataset
+from minbert.data.sampling import BatchSampler, TaskBatchSampler
+from minbert.errors import Interrupted
+from minbert.optimizer import AdamW, parameter_groups
+from minbert.random_state import derive_seed
+from minbert.schedules import SCHEDULES
+from minbert.task import Batch
+from minbert.training.best import BestWeights
+from minbert.training.checkpoint import Checkpoints, LoopState, TrainingState
+from minbert.training.log import LOG_EVERY, StepRecord, TrainingLog
+from minbert.training.objective import Objective
+from minbert.training.runtime import Runtime
+from minbert.training.settings import CommonSettings
+
+
+def discard(row: dict) -> None:
+    """Write no log."""
+
+
+def fit(
+    objective: Objective,
+    sampler: BatchSampler | TaskBatchSampler,
+    evaluate: Callable[[int], dict],
+    settings: CommonSettings,
+    runtime: Runtime,
+    write_row: Callable[[dict], object] = discard,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[dict, list[dict]]:
+    """Train `objective.model` for `sampler.steps` optimizer steps.
+
+    evaluate(epoch) -> the scores of an epoch, which the history keeps; write_row(row) receives the lines of the log.
+    If `checkpoints` holds a state, training goes on from it. A new state is saved after each epoch, whenever one is
+    due, and when a signal ends the run. The model ends with the weights of the last epoch, or with --keep best those of
+    the epoch with the best dev score.
+
+    Returns (the totals of the log, one dict for each epoch). Raises TrainingError for a loss or gradient that is not
+    finite, and Interrupted.
+    """
+    model, method = objective.model, objective.method
+    # What requires a gradient is final only now: methods were attached before. The optimizer gets the plain
+    # parameters; DDP, inside `wrapped`, averages their gradients while they are computed.
+    wrapped = runtime.wrap(objective, some_unused=len(model.tasks) > 1)
+    groups = parameter_groups(model, settings.weight_decay, method.undecayed(model))
+    optimizer = AdamW(groups, lr=settings.lr, correct_bias=settings.bias_correction)
+    schedule, scaler = SCHEDULES[settings.schedule], runtime.scaler()
+    log = TrainingLog(runtime, sampler.steps, [task.name for task in model.tasks], write_row)
+    best = BestWeights()
+    state = TrainingState(
+        objective, [optimizer, *method.optimizers()], scaler, best, log, LoopState(total_steps=sampler.steps)
+    )
+
+    if checkpoints is None or not checkpoints.load_last(state):
+        batches = partial(examples_of_task, sampler=sampler, settings=settings, runtime=runtime)
+        with runtime.autocast():
+            method.prepare(model, batches, seed=derive_seed(settings.seed, "warmup"))
+    loop = state.loop
+
+    with save_if_interrupted(state, checkpoints, runtime):
+        while loop.is_running():
+            objective.train()
+            log.start_clock()
+            for dataset, rows in remaining_steps(sampler, loop):
+                # 1. The learning rate of this step.
+                lr = settings.lr * schedule(loop.step, loop.total_steps, settings.warmup)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+
+                # 2. Forward and backward: the gradient of the mean loss over all rows, on every rank the same.
+                losses, tokens = backward(wrapped, dataset, rows, settings, runtime, scaler, loop.step)
+
+                # 3. Clip and step. The scaler skips the step if a gradient is not finite (fp16 only).
+                scaler.unscale_(optimizer)
+                norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+                loop.step += 1
+                loop.step_in_epoch += 1
+
+                # 4. What the method does after a step: SMART moves its teacher.
+                method.after_step(model, progress=loop.step / loop.total_steps)
+
+                # 5. Log. The losses stay on the device until the log needs them.
+                log.add(StepRecord(loop.step, loop.epoch, dataset, rows, tokens, lr, norm, losses))
+
+                # 6. Save, if a checkpoint is due. Stop, if a signal came.
+                save_or_stop_if_due(state, checkpoints, runtime)
+
+            # 7. The epoch has ended: score it, and save. (After `evaluate` the model is in eval mode.)
+            log.write(loop.step)
+            scores = evaluate(loop.epoch)
+            if settings.keep == "best":
+                best.update(model, scores["dev"]["score"])
+            loop.end_epoch(scores)
+            save(state, checkpoints)
+    best.load_into(model)
+    return log.totals() | {"epochs": len(loop.history)}, loop.history
+
+
+def remaining_steps(sampler: BatchSampler | TaskBatchSampler, loop: LoopState) -> list[tuple[Dataset, list[int]]]:
+    """The steps of the epoch under way that are not done yet. --max-steps can end the run inside an epoch."""
+    steps = sampler.epoch(loop.epoch)[loop.step_in_epoch :]
+    return steps[: loop.total_steps - loop.step]
+
+
+def backward(
+    wrapped: nn.Module,
+    dataset: Dataset,
+    rows: list[int],
+    settings: CommonSettings,
+    runtime: Runtime,
+    scaler: torch.amp.GradScaler,
+    step: int,
+) -> tuple[dict[str, Tensor], int]:
+    """Compute the gradient of the mean loss over `rows`: summed over micro-batches, averaged over ranks.
+
+    The rows are divided among all micro-batches of all ranks, and each micro-batch counts by its number of rows. So the
+    result does not depend on the number of processes, except for the dropout masks.
+
+    Returns this rank's share of the mean losses by name, and its number of real tokens.
+    """
+    losses: dict[str, Tensor] = {}
+    tokens, shards = 0, runtime.world_size * settings.accumulate
+    for micro in range(settings.accumulate):
+        own_rows, weight = shard_rows(rows, runtime.rank * settings.accumulate + micro, shards)
+        batch = dataset.collate(own_rows, seed=derive_seed(settings.seed, step, micro, runtime.rank))
+        is_last = micro == settings.accumulate - 1
+        with runtime.average_gradients_if(is_last, wrapped):
+            with runtime.autocast():
+                loss, parts = wrapped(batch.to(runtime.device))
+            # DDP divides by the number of ranks, but `weight` is already a share of all rows.
+            scaler.scale(loss * (weight * runtime.world_size)).backward()
+        for name, part in parts.items():
+            losses[name] = losses.get(name, 0.0) + part * weight
+        if weight:
+            tokens += int(batch.attention_mask.sum())
+    return losses, tokens
+
+
+def shard_rows(rows: list[int], shard: int, shards: int) -> tuple[list[int], float]:
+    """Every `shards`-th row, and the share of all rows that they are.
+
+    A shard without rows gets one dummy row with weight 0, so that all ranks run the same collectives.
+    """
+    own_rows = rows[shard::shards]
+    return (own_rows, len(own_rows) / len(rows)) if own_rows else (rows[:1], 0.0)
+
+
+def examples_of_task(
+    task: str, sampler: BatchSampler | TaskBatchSampler, settings: CommonSettings, runtime: Runtime
+) -> Iterator[Batch]:
+    """The training examples of one task, each once, in micro-batches as large as those of `backward`.
+
+    Every rank gets the micro-batches of all ranks, so that all of them prepare the same thing. The sampling of tasks
+    has no influence.
+    """
+    shards = runtime.world_size * settings.accumulate
+    for dataset in sampler.datasets:
+        if dataset.task.name == task:
+            for rows in dataset.shuffled(settings.batch_size, settings.data_seed, epoch=1):
+                for shard in range(min(shards, len(rows))):
+                    yield dataset.collate(shard_rows(rows, shard, shards)[0]).to(runtime.device)
+
+
+def save(state: TrainingState, checkpoints: Checkpoints | None) -> None:
+    """Write a checkpoint. The losses are fetched first: a state after a loss that is not finite is never saved."""
+    state.log.fetch()
+    if checkpoints is not None:
+        checkpoints.save(state)
+    state.log.start_clock()
+
+
+def save_or_stop_if_due(state: TrainingState, checkpoints: Checkpoints | None, runtime: Runtime) -> None:
+    """Between two steps: write a checkpoint if one is due. Raise Interrupted if a signal came.
+
+    Several processes must decide this together. They do so only where they wait for each other anyway, at the steps
+    that write the log.
+    """
+    step = state.loop.step
+    if runtime.world_size > 1 and step % LOG_EVERY:
+        return
+    signal = runtime.max_over_ranks(runtime.signals.received)
+    if signal:
+        raise Interrupted(signal)
+    if runtime.max_over_ranks(checkpoints is not None and checkpoints.is_due(step)):
+        save(state, checkpoints)
+
+
+@contextmanager
+def save_if_interrupted(state: TrainingState, checkpoints: Checkpoints | None, runtime: Runtime) -> Iterator[None]:
+    """In the body, signals wait for the end of a step or of an evaluation batch. Then the state is saved."""
+    with runtime.signals.deferred():
+        try:
+            yield
+        except Interrupted:
+            save(state, checkpoints)
+            raise

@@ -1,0 +1,182 @@
+"""fine_tune: a whole run, from settings and a method to a complete run folder. train.py and multitask.py call it."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+import torch
+
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.data.dataset import Dataset
+from minbert.data.readers import Examples, read_examples, subset
+from minbert.data.sampling import BatchSampler, TaskBatchSampler
+from minbert.hub import find_model
+from minbert.task import Task
+from minbert.tokenizer import Tokenizer, load_tokenizer
+from minbert.training.best import best_epoch
+from minbert.training.display import Display, describe_kept_epoch, describe_scores
+from minbert.training.evaluation import Evaluator
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.run_folder import RunFolder, check_out_folder
+from minbert.training.runtime import Runtime, compile_layers
+from minbert.training.settings import CommonSettings
+
+
+def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtime, note: str = "") -> None:
+    """Run one fine-tuning from the first file to metrics.json.
+
+    The settings are resolved. The method (regularizers.base.Sum) is not attached yet. `note` is printed at the start.
+    Raises InputError, TrainingError and Interrupted.
+    """
+    if runtime.is_main:
+        check_out_folder(settings)
+    tasks = settings.chosen_tasks()
+    examples = {task.name: read_splits(task, settings) for task in tasks}
+    model, tokenizer = load_pretrained(tasks, settings)
+    data: dict[str, dict[str, Dataset]] = {}  # by task and split
+    for task in tasks:
+        splits = examples[task.name].items()
+        data[task.name] = {split: Dataset(task, rows, tokenizer, settings.max_length) for split, rows in splits}
+    sampler = make_sampler([splits["train"] for splits in data.values()], settings)
+
+    # The order matters: methods insert their modules on the CPU, so that their random weights do not depend on the
+    # device, and blocks are compiled with all that is inserted.
+    sizes = attach(method, model, settings.init_seed)
+    objective = Objective(model, method, settings.loss_weights).to(runtime.device)
+    if settings.compile:
+        compile_layers(model)
+
+    with (
+        RunFolder(settings, runtime, model.bert.config) as folder,
+        closing(Display(sampler.steps, settings.multitask, active=runtime.is_main)) as display,
+    ):
+        evaluator = Evaluator(model, data, settings.batch_size, runtime, average_tasks=settings.multitask)
+        for line in introduction(settings, sampler, runtime, sizes, examples, folder, note):
+            display.print(line)
+
+        def evaluate(epoch: int) -> dict[str, dict]:
+            evaluator.clear()
+            scores = {split: evaluator.scores(split) for split in settings.evaluate}
+            for split, result in scores.items():
+                display.print(f"epoch {epoch}: {split} {describe_scores(result)}")
+            return scores
+
+        def write_row(row: dict) -> None:
+            folder.append_log(row)
+            display.show_row(row)
+
+        totals, history = fit(objective, sampler, evaluate, settings, runtime, write_row, folder.checkpoints)
+        if settings.keep == "best":  # the weights are not those of the last scores any more
+            evaluator.clear()
+        folder.save_model(model, tokenizer)
+        frozen = is_frozen(model)
+        for task in tasks:
+            for split in splits_to_predict(task, settings):
+                logits = evaluator.logits(task.name, split)
+                folder.save_predictions(data[task.name][split], split, logits, frozen)
+        finish(folder, display, settings, history, totals | sizes | {"peak_memory_bytes": runtime.peak_memory()})
+
+
+def read_splits(task: Task, settings: CommonSettings) -> dict[str, Examples]:
+    """By split: everything that the run trains on, scores or predicts."""
+    splits = ("train", *splits_to_predict(task, settings))
+    examples = {split: read_examples(task, settings.data, split) for split in splits}
+    return examples | {"train": subset(examples["train"], settings.train_size)}
+
+
+def splits_to_predict(task: Task, settings: CommonSettings) -> list[str]:
+    """dev, and with --predict test the test set. MNLI has two files of each."""
+    return [split for name in sorted({"dev", settings.predict}) for split in task.splits(name)]
+
+
+def load_pretrained(tasks: list[Task], settings: CommonSettings) -> tuple[SentenceModel, Tokenizer]:
+    """The pretrained encoder with fresh heads, and its tokenizer."""
+    torch.manual_seed(settings.init_seed)  # for the heads, and a pooler that the checkpoint may not have
+    folder = find_model(settings.model)
+    bert = BertModel.from_pretrained(folder, **settings.config_changes())
+    tokenizer = load_tokenizer(folder)
+    bert.config.check_input(len(tokenizer) - 1, settings.max_length, max(task.segments for task in tasks))
+    return SentenceModel(bert, tasks), tokenizer
+
+
+def make_sampler(datasets: list[Dataset], settings: CommonSettings) -> BatchSampler | TaskBatchSampler:
+    """train.py's batches come from one task, multitask.py's from several in turn."""
+    length = {"epochs": settings.epochs, "max_steps": settings.max_steps}
+    if not settings.multitask:
+        return BatchSampler(datasets[0], settings.batch_size, settings.data_seed, **length)
+    return TaskBatchSampler(datasets, settings.sampling, settings.batch_size, settings.data_seed, **length)
+
+
+def attach(method: torch.nn.Module, model: SentenceModel, seed: int) -> dict[str, int]:
+    """Attach the method. Returns the numbers of parameters, for metrics.json."""
+    before = count(model.parameters())
+    method.attach(model, seed=seed)
+    return {
+        "trainable_parameters": count(p for p in model.parameters() if p.requires_grad),
+        "parameters": count(model.parameters()),
+        "added_parameters": count(model.parameters()) - before,
+    }
+
+
+def is_frozen(model: SentenceModel) -> bool:
+    """Whether the encoder stays as it is. (A pooler with fresh weights may train: it belongs to the head then.)"""
+    return not any(p.requires_grad for part in (model.bert.embeddings, model.bert.layers) for p in part.parameters())
+
+
+def count(parameters: Iterable[torch.Tensor]) -> int:
+    return sum(p.numel() for p in parameters)
+
+
+def introduction(
+    settings: CommonSettings,
+    sampler: BatchSampler | TaskBatchSampler,
+    runtime: Runtime,
+    sizes: dict[str, int],
+    examples: dict[str, dict[str, Examples]],
+    folder: RunFolder,
+    note: str,
+) -> Iterator[str]:
+    """The first lines of a run."""
+    if folder.changes:
+        yield f"this machine differs from the one before, so the last bits may differ: {folder.changes}"
+    if runtime.is_main and settings.resume and not (folder.checkpoints and folder.checkpoints.files()):
+        yield "the stopped run has no checkpoint: this run starts from the beginning"
+    for splits in examples.values():
+        yield from (describe_skipped_rows(rows) for rows in splits.values() if rows.left_out)
+    sizes_of_data = " + ".join(str(len(dataset)) for dataset in sampler.datasets)
+    yield f"{settings.option} on {settings.title}: {sizes_of_data} examples, {sampler.steps} steps, {runtime.describe()}"
+    yield "trains {:,} of {:,} parameters; {:,} added".format(*sizes.values())
+    if isinstance(sampler, TaskBatchSampler):
+        yield f"sampling {sampler.describe()}"
+    if note:
+        yield note
+    yield f"not the defaults: {settings.describe_changes() or 'nothing'}"
+
+
+def describe_skipped_rows(examples: Examples) -> str:
+    """Which rows the reader left out because they have no label."""
+    lines = ", ".join(map(str, examples.left_out[:10])) + (", ..." if len(examples.left_out) > 10 else "")
+    rows = "row without a label" if len(examples.left_out) == 1 else "rows without a label"
+    return f"{examples.path}: left out {len(examples.left_out)} {rows}, line {lines}"
+
+
+def finish(folder: RunFolder, display: Display, settings: CommonSettings, history: list[dict], totals: dict) -> None:
+    """Write metrics.json, which makes the run complete, and print the line that everybody reads.
+
+    The scores are those of the epoch whose weights are kept.
+    """
+    best, last = best_epoch(history), history[-1]
+    kept = best if settings.keep == "best" else last
+    scores = kept["dev"]
+    values = totals | scores | {"kept_epoch": kept["epoch"], "best_epoch": best["epoch"], "history": history}
+    if settings.multitask:
+        values["tasks"] = {task: scores["tasks"][task] | totals["tasks"][task] for task in settings.names}
+        display.print("steps: " + ", ".join(f"{task} {of['steps']}" for task, of in values["tasks"].items()))
+    else:
+        del values["tasks"]
+    folder.write_metrics(values)
+    display.print(describe_kept_epoch(kept, best, last))
+    if scores["failed"]:
+        display.print(f"FAILED RUN: {scores['failure']}")
+    display.print(f"{settings.title} dev {describe_scores(scores)}  {folder.path}")

@@ -1,0 +1,186 @@
+"""Device, precision and the processes of a run. All of it is applied from outside: the model knows nothing of it."""
+
+import ctypes
+import inspect
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from minbert.errors import InputError
+from minbert.training.signals import Signals
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One process of a run. A feature that is off is a null object (nullcontext, a disabled scaler): the loop has no `if`."""
+
+    device: torch.device
+    precision: str = "fp32"  # fp32, bf16 or fp16
+    rank: int = 0  # the number of this process
+    world_size: int = 1  # the number of processes
+    signals: Signals = field(default_factory=Signals)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def describe(self) -> str:
+        """cpu in bf16; cuda:0 in fp32, 2 processes"""
+        return f"{self.device} in {self.precision}" + (f", {self.world_size} processes" if self.world_size > 1 else "")
+
+    def autocast(self) -> AbstractContextManager:
+        """A context for forward passes: matrix products in the run's precision. Weights and gradients stay float32."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """fp16 needs its loss scaled, or small gradients would become 0. In other precisions this does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def wrap(self, objective: nn.Module, some_unused: bool) -> nn.Module:
+        """Put DistributedDataParallel (DDP) around the whole objective.
+
+        It must not go around the model: the second pass of a method would mark each parameter ready twice, which DDP
+        refuses. `some_unused`: a step uses the head of one task only, and DDP must look for the unused parameters.
+        """
+        if self.world_size == 1:
+            return objective
+        # Buffers are equal on all ranks. Mixout's are as large as the weights, and would be sent in every step.
+        parameters = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"  # torch < 2.13
+        return DistributedDataParallel(objective, find_unused_parameters=some_unused, **{name: False})
+
+    def average_gradients_if(self, last: bool, objective: nn.Module) -> AbstractContextManager:
+        """A context for one micro-batch. Only the last one of a step averages the gradients over the ranks."""
+        return nullcontext() if last or self.world_size == 1 else objective.no_sync()
+
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """Replace the tensor on every rank by its sum over the ranks, and return it."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def max_over_ranks(self, number: int) -> int:
+        """The largest of the numbers that the ranks give. All ranks have to call it."""
+        if self.world_size == 1:
+            return number
+        tensor = torch.tensor(number, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished. A clock is read only after that."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def peak_memory(self) -> int:
+        """The peak in bytes: allocated on the GPU, or resident in this process; 0 if the system does not tell."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # kilobytes elsewhere
+
+    def __enter__(self) -> "Runtime":
+        self.signals.__enter__()
+        return self
+
+    def __exit__(self, kind=None, *_) -> None:
+        self.signals.__exit__()
+        if self.world_size > 1:
+            if kind is None:  # Wait for all ranks: leaving early would crash a rank that is still in a collective.
+                with suppress(RuntimeError):  # another rank failed, and reports its own error
+                    dist.barrier()
+            dist.destroy_process_group()
+
+
+def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = False) -> Runtime:
+    """Choose device and precision, and join the other processes if torchrun started this one.
+
+    `needs_fp32`: the method perturbs its input by less than bf16 resolves. Raises InputError for a device or a precision
+    that this machine does not have, or that the method does not allow.
+    """
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if chosen.index >= torch.cuda.device_count():
+            raise InputError(
+                f"torchrun started more processes than the {torch.cuda.device_count()} GPUs of this machine"
+            )
+        torch.cuda.set_device(chosen)
+    else:
+        keep_freed_memory()
+    precision = choose_precision(precision, chosen, needs_fp32)
+    if needs_fp32:
+        torch.set_float32_matmul_precision("highest")  # TF32 too would round a small perturbation away
+    if world_size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return Runtime(chosen, precision, rank, world_size)
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library (glibc) to keep freed memory for the next step.
+
+    By default large blocks go back to the system, which clears them page by page when they are allocated again. That
+    took a third of a training step.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(-4, 0)  # M_MMAP_MAX: take large blocks from the heap too
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: give back only free memory beyond 2 GiB
+
+
+def choose_device(name: str) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in available.items() if found)
+    if not available[name]:
+        raise InputError(f"--device {name}: this machine has no such device")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device, needs_fp32: bool) -> str:
+    if needs_fp32:
+        if name not in ("auto", "fp32"):
+            raise InputError(f"--precision {name}: the perturbation of this option is lost in {name}; use fp32")
+        return "fp32"
+    if name == "auto":
+        return "bf16" if computes_bf16(device) else "fp32"
+    if name == "fp16" and device.type != "cuda":
+        raise InputError(f"--precision fp16 needs a CUDA device, this run computes on {device.type}")
+    if name == "bf16" and device.type == "cuda" and not computes_bf16(device):
+        raise InputError("--precision bf16: this GPU does not compute in bfloat16; use fp16 or fp32")
+    return name
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices itself, without emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return False
+
+
+def compile_layers(model: nn.Module, backend: str = "inductor") -> None:
+    """Compile each layer in place. No parameter is renamed, and second passes reuse the compiled layers."""
+    for layer in model.bert.layers:
+        layer.compile(backend=backend, dynamic=True)

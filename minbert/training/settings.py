@@ -1,0 +1,256 @@
+"""Settings: every choice of a run in one frozen dataclass, one class for each program."""
+
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, get_args
+
+from minbert.command_line import flag
+from minbert.data.sampling import SAMPLINGS
+from minbert.data.tasks import PAIRS, TASKS, choose_tasks
+from minbert.errors import InputError
+from minbert.schedules import SCHEDULES
+from minbert.task import Task
+
+
+def setting(
+    default: Any,
+    help: str,
+    choices: Sequence[str] = (),
+    minimum: float | None = None,
+    below: float = float("inf"),
+    many: bool = False,
+    flag: str | None = None,
+) -> Any:
+    """One field: its default, the text of --help, and the values that it may take.
+
+    Numbers lie from `minimum` up to but not including `below`. `many` fields take several values. `flag` is the flag on
+    the command line where it is not the name of the field.
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "below": below, "many": many, "flag": flag}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """The settings that all programs share. None stands for a default that depends on other settings: see `resolve`."""
+
+    data: str | None = setting(
+        None, "folder with the tasks' files: RTE/, ids-sst-train.csv, ... (default: the sample's)"
+    )
+    model: str | None = setting(
+        None, "folder with config.json and model.safetensors, or a hub name (default: the sample's)"
+    )
+    option: str = setting("finetune", "the method, or several joined with +; --options lists them")
+    method_settings: tuple[str, ...] = setting(
+        (), "hyper-parameters of the methods: smart.eps=1e-3 ...", many=True, flag="--set"
+    )
+    epochs: int | None = setting(None, "number of passes over the training data (default 3)", minimum=1)
+    batch_size: int = setting(32, "examples in one optimizer step, over all processes and micro-batches", minimum=1)
+    lr: float | None = setting(None, "peak learning rate (default 2e-5; some options have their own)", minimum=0)
+    schedule: str = setting("linear", "how the learning rate changes over the run", tuple(SCHEDULES))
+    warmup: float | None = setting(
+        None, "share of the steps in which the learning rate rises (default 0.1)", minimum=0, below=1
+    )
+    weight_decay: float = setting(
+        0.01, "decoupled weight decay of all parameters except biases and LayerNorms", minimum=0
+    )
+    clip: float = setting(1.0, "largest global norm of a step's gradient; 0 turns clipping off", minimum=0)
+    bias_correction: bool = setting(True, "Adam's bias correction")
+    dropout: float | None = setting(
+        None, "dropout of encoder, attention and head (default: that of config.json)", minimum=0, below=1
+    )
+    max_length: int = setting(256, "longest input in tokens; longer texts are cut", minimum=5)
+    pairs: str = setting(
+        "together", "encode a pair of sentences as one input, or separately and compare their vectors", PAIRS
+    )
+    max_steps: int | None = setting(None, "number of optimizer steps, instead of --epochs", minimum=1)
+    train_size: int | None = setting(
+        None, "train on this many examples of each task, the same ones for every seed", minimum=1
+    )
+    accumulate: int = setting(1, "micro-batches in one step; more of them need less memory", minimum=1)
+    seed: int = setting(0, "seed of dropout and noise, and default of the next two seeds", minimum=0, below=2**63)
+    init_seed: int | None = setting(None, "seed of the head's first weights (default: --seed)", minimum=0, below=2**63)
+    data_seed: int | None = setting(None, "seed of the order of the examples (default: --seed)", minimum=0, below=2**63)
+    precision: str = setting(
+        "auto", "precision of matrix products; auto is bf16 if the hardware has it, else fp32",
+        ("auto", "fp32", "bf16", "fp16"),
+    )  # fmt: skip
+    device: str = setting("auto", "where to compute", ("auto", "cpu", "cuda", "mps"))
+    compile: bool = setting(False, "compile the layers with torch.compile")
+    evaluate: tuple[str, ...] = setting(
+        ("dev",), "splits to score after each epoch (default dev)", ("dev", "train"), many=True
+    )
+    keep: str = setting(
+        "last", "which weights to keep: the last epoch's, or those of the best dev score", ("last", "best")
+    )
+    predict: str = setting("dev", "write predictions of the dev set, or of dev and test set", ("dev", "test"))
+    checkpoint_steps: int | None = setting(
+        None, "also write a checkpoint after this many steps, not only after each epoch", minimum=1
+    )
+    checkpoint_minutes: float = setting(10.0, "also write a checkpoint after this many minutes", minimum=0)
+    save: str = setting(
+        "model", "none: only scores and predictions; all: the last checkpoints stay when the run is complete",
+        ("all", "model", "none"),
+    )  # fmt: skip
+    out: str | None = setting(None, "run folder (default runs/<task>-<option>-seed<seed>-<time>)")
+    resume: str | None = setting(None, "run folder of a stopped run, to go on with its own settings")
+
+    # Each program's class defines these three.
+    multitask: ClassVar[bool]
+    names: ClassVar[tuple[str, ...]]  # of the tasks
+    loss_weights: ClassVar[dict[str, float]]  # factors of the tasks' losses; 1 for a task that is not there
+
+    def check(self) -> "CommonSettings":
+        """Raise InputError for a value out of range or two settings that contradict each other."""
+        for f in fields(self):
+            check_range(f, getattr(self, f.name))
+        if self.warmup is not None and self.schedule == "constant":
+            raise InputError("--warmup has no effect with --schedule constant: use linear or slanted")
+        if self.epochs is not None and self.max_steps is not None:
+            raise InputError("--epochs and --max-steps both set the length of the run: give one of them")
+        if "dev" not in self.evaluate:
+            raise InputError("--evaluate must include dev: --evaluate dev train")
+        if self.accumulate > self.batch_size:
+            raise InputError(
+                f"--accumulate {self.accumulate}: cannot split a batch of {self.batch_size} into "
+                f"{self.accumulate} micro-batches"
+            )
+        for name in ("model", "data", "out"):
+            if getattr(self, name) == "":
+                raise InputError(f"{flag(name)} is empty")
+            if not is_utf8(getattr(self, name) or ""):  # settings.json could not hold it
+                raise InputError(f"{flag(name)} is not UTF-8")
+        return self
+
+    def resolve(self, **defaults) -> "CommonSettings":
+        """Fill in what the user left open: from `defaults` (an option's lr, the sample's recipe), else the usual value."""
+        usual = {
+            "lr": 2e-5,
+            "epochs": 3 if self.max_steps is None else None,
+            "warmup": 0.0 if self.schedule == "constant" else 0.1,
+            "init_seed": self.seed,
+            "data_seed": self.seed,
+        }
+        defaults = usual | {name: value for name, value in defaults.items() if value is not None}
+        if self.max_steps is not None:
+            defaults["epochs"] = None
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    def describe_changes(self) -> str:
+        """The flags whose values are not the defaults, for the first lines of a run."""
+        usual = type(self)().resolve()
+        # The first seven are printed anyway. In a resumed run precision and device are no longer "auto".
+        skipped = "task tasks data model option out resume seed init_seed data_seed precision device".split()
+        changed = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name not in skipped and value is not None and value != getattr(usual, f.name):
+                changed.append(format_flag(f, value))
+        return " ".join(changed)
+
+    def config_changes(self) -> dict[str, float]:
+        """The fields of config.json that these settings replace: --dropout sets all of them."""
+        if self.dropout is None:
+            return {}
+        return {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
+
+    def chosen_tasks(self) -> list[Task]:
+        """The tasks to train on."""
+        return choose_tasks(self.names, self.pairs)
+
+    @property
+    def title(self) -> str:
+        """The names of the tasks: rte; sst5+quora+sts"""
+        return "+".join(self.names)
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """The settings of train.py."""
+
+    task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
+
+    multitask = False
+    loss_weights = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.task,)
+
+
+@dataclass(frozen=True)
+class MultitaskSettings(CommonSettings):
+    """The settings of multitask.py."""
+
+    tasks: tuple[str, ...] = setting(
+        ("sst5", "quora", "sts"), "the tasks to train together (default sst5 quora sts)", tuple(TASKS), many=True
+    )
+    sampling: str = setting(SAMPLINGS[0], "how the steps are divided among the tasks", SAMPLINGS)
+    task_weights: tuple[str, ...] = setting((), "factors of the tasks' losses: quora=0.5 ... (default 1)", many=True)
+
+    multitask = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.tasks
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        return parse_loss_weights(self.task_weights, self.tasks)
+
+    def check(self) -> "MultitaskSettings":
+        """Raise InputError for a value out of range or two settings that contradict each other."""
+        for name in self.tasks:
+            if self.tasks.count(name) > 1:
+                raise InputError(f"--tasks names {name} twice")
+        parse_loss_weights(self.task_weights, self.tasks)
+        super().check()
+        return self
+
+
+def parse_loss_weights(items: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, float]:
+    """("quora=0.5",) -> {"quora": 0.5}. Raises InputError."""
+    weights = {}
+    for item in items:
+        name, _, value = item.partition("=")
+        if name not in tasks:
+            raise InputError(f"--task-weights {item}: {name!r} is not one of the tasks {', '.join(tasks)}")
+        if name in weights:
+            raise InputError(f"--task-weights gives {name} two weights")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            weights[name] = float("nan")
+        if not 0 < weights[name] < float("inf"):
+            raise InputError(f"--task-weights {item}: a weight must be a number above 0, as in {name}=0.5")
+    return weights
+
+
+def check_range(f: Field, value: Any) -> None:
+    """Raise InputError for a number that is outside of its field's range, or not a number."""
+    minimum, below = f.metadata["minimum"], f.metadata["below"]
+    if minimum is None or value is None or minimum <= value < below:
+        return
+    limit = f" and below {below}" if below < float("inf") else ""
+    finite = " and finite" if value == float("inf") else ""
+    raise InputError(f"{flag_of(f)} must be at least {minimum}{limit}{finite}, not {value}")
+
+
+def is_utf8(text: str) -> bool:
+    return text.encode(errors="replace") == text.encode(errors="surrogateescape")
+
+
+def value_type(f: Field) -> type:
+    """The type of one value of a field: int of `int | None`, str of `tuple[str, ...]`."""
+    return get_args(f.type)[0] if get_args(f.type) else f.type
+
+
+def flag_of(f: Field) -> str:
+    return f.metadata["flag"] or flag(f.name)
+
+
+def format_flag(f: Field, value: Any) -> str:
+    """As on the command line: --no-compile, --set a b"""
+    if isinstance(value, bool):
+        return flag(f.name if value else f"no_{f.name}")
+    return f"{flag_of(f)} {' '.join(value) if isinstance(value, tuple) else value}"

@@ -1,0 +1,50 @@
+"""SIGINT (Ctrl-C) and SIGTERM, which a cluster sends before it kills a job: a training step is finished first."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from minbert.errors import Interrupted
+
+WATCHED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """A context in which both signals raise Interrupted: at once, or within `deferred` only where the program asks."""
+
+    def __init__(self):
+        self.is_deferred, self.received = False, 0  # received: the number of the signal, 0 for none
+        self.previous_handlers = {}
+
+    def __enter__(self) -> "Signals":
+        # Python delivers signals to the main thread only. In another thread nothing changes.
+        if threading.current_thread() is threading.main_thread():
+            self.previous_handlers = {number: signal.signal(number, self.handle) for number in WATCHED}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.previous_handlers.items():
+            signal.signal(number, handler)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.is_deferred:
+            raise Interrupted(number)
+        if number == self.received == signal.SIGINT:  # the second Ctrl-C: the user does not want to wait
+            raise KeyboardInterrupt
+        self.received = number
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """In the body a signal is only noted. raise_if_received, at a place where stopping is safe, ends the run."""
+        self.is_deferred, self.received = True, 0
+        try:
+            yield
+        finally:
+            self.is_deferred = False
+        self.raise_if_received()
+
+    def raise_if_received(self) -> None:
+        if self.received:
+            raise Interrupted(self.received)

@@ -1,0 +1,107 @@
+"""Metrics by their textbook formulas, written as loops, on random and on degenerate inputs."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from minbert import metrics
+from minbert.data.tasks import TASKS
+
+
+def confusion(p, y):
+    cells = {(a, b): 0 for a in (0, 1) for b in (0, 1)}
+    for a, b in zip(p, y):
+        cells[int(a), int(b)] += 1
+    return cells[1, 1], cells[1, 0], cells[0, 1], cells[0, 0]  # TP, FP, FN, TN
+
+
+def slow_pearson(x, y):
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    cov = sum((a - mx) * (b - my) for a, b in zip(x, y))
+    return cov / math.sqrt(sum((a - mx) ** 2 for a in x) * sum((b - my) ** 2 for b in y))
+
+
+def slow_ranks(x):
+    return [sum(b < a for b in x) + (sum(b == a for b in x) + 1) / 2 for a in x]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_classes(seed):
+    rng = random.Random(seed)
+    p, y = (np.array([rng.random() < share for _ in range(37)]).astype(int) for share in (0.3, 0.6))
+    tp, fp, fn, tn = confusion(p, y)
+    assert metrics.accuracy(p, y) == pytest.approx((tp + tn) / 37)
+    precision, recall = tp / (tp + fp), tp / (tp + fn)
+    assert metrics.f1(p, y) == pytest.approx(2 * precision * recall / (precision + recall))
+    denominator = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    assert metrics.mcc(p, y) == pytest.approx((tp * tn - fp * fn) / denominator)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_with_ties(seed):
+    rng = random.Random(seed)
+    x, y = ([rng.choice([0, 1, 1.5, 4]) + rng.choice([0, 0, rng.random()]) for _ in range(29)] for _ in range(2))
+    assert metrics.pearson(x, y) == pytest.approx(slow_pearson(x, y))
+    assert metrics.ranks(x) == pytest.approx(slow_ranks(x))
+    assert metrics.spearman(x, y) == pytest.approx(slow_pearson(slow_ranks(x), slow_ranks(y)))
+
+
+def test_degenerate_inputs():
+    zeros, mixed = np.zeros(4, int), np.array([0, 1, 1, 0])
+    assert metrics.f1(zeros, zeros) == 0
+    assert metrics.mcc(zeros, mixed) == metrics.mcc(mixed, zeros) == 0
+    assert metrics.pearson(np.ones(4), mixed) == metrics.spearman(np.ones(4), mixed) == 0
+    for correlation in (metrics.pearson, metrics.spearman):
+        assert correlation(np.array([0.1, np.nan, 2, 3]), mixed) == 0
+
+
+def test_majority_baselines_are_those_of_the_papers():
+    """RTE dev has 146 of 277 entailed, MRPC dev 279 of 408 paraphrases: .53, and .748 = mean of .684 and .812."""
+    rte = metrics.majority(TASKS["rte"], np.array([0] * 146 + [1] * 131))
+    assert rte == {"accuracy": pytest.approx(146 / 277)}
+    mrpc = metrics.majority(TASKS["mrpc"], np.array([1] * 279 + [0] * 129))
+    assert metrics.score(TASKS["mrpc"], mrpc) == pytest.approx((279 / 408 + 2 * 279 / (279 + 408)) / 2)
+    assert metrics.majority(TASKS["cola"], np.array([1] * 7 + [0] * 3))["mcc"] == 0
+    assert metrics.majority(TASKS["stsb"], np.arange(5.0)) == {"pearson": 0, "spearman": 0}
+
+
+def test_the_score_of_two_files_is_their_mean():
+    """As evaluate names the metrics of MNLI."""
+    assert metrics.score(TASKS["mnli"], {"accuracy": 0.75, "accuracy-mismatched": 0.4}) == pytest.approx(0.575)
+    assert metrics.score(TASKS["cola"], {"mcc": 0.3, "accuracy": 0.8}) == 0.3
+
+
+def test_an_average_maps_correlations_to_shares():
+    """From -1..1 to 0..1: Matthews', Pearson's, Spearman's; accuracy and F1 are shares."""
+    names, scores = ("cola", "mrpc", "stsb", "mnli"), (0.2, 0.7, -0.4, 0.6)
+    majorities = (
+        {"mcc": 0.0, "accuracy": 0.7}, {"accuracy": 0.68, "f1": 0.82}, {"pearson": 0.0, "spearman": 0.0},
+        {"accuracy": 0.75, "accuracy-mismatched": 0.4},
+    )  # fmt: skip
+    results = {
+        name: {"score": score, "majority": majority, "failed": False}
+        for name, score, majority in zip(names, scores, majorities)
+    }
+    found = metrics.average([TASKS[name] for name in names], results)
+    assert found["score"] == pytest.approx((0.6 + 0.7 + 0.3 + 0.6) / 4)
+    assert found["metrics"] == dict(zip(names, scores))
+    assert found["majority"] == pytest.approx({"cola": 0.0, "mrpc": 0.75, "stsb": 0.0, "mnli": 0.575})
+
+
+@pytest.mark.parametrize(
+    "task, logits, labels, why",
+    [
+        ("rte", [[1, 0], [0, 1], [0, 1], [1, 0]], [0, 1, 1, 0], ""),
+        ("rte", [[1, 0]] * 4, [0, 1, 1, 0], "same prediction"),
+        ("rte", [[0, 1], [1, 0], [1, 0], [0, 1]], [0, 1, 1, 1], "not above the majority"),
+        ("rte", [[np.nan, 1], [1, 0], [0, 1], [0, 1]], [0, 1, 1, 1], "not a finite number"),
+        ("stsb", [[1.0], [2.0], [3.5]], [0, 2, 5], ""),
+        ("stsb", [[1.0]] * 3, [0, 2, 5], "same prediction"),
+        ("stsb", [[3.0], [2.0], [1.0]], [0, 2, 5], "not above the majority"),
+    ],
+)
+def test_failed_runs(task, logits, labels, why):
+    found = metrics.judge(TASKS[task], np.array(logits, float), np.array(labels))["failure"]
+    assert why in found if why else found == ""

@@ -1,0 +1,70 @@
+"""Masked language modelling: what is masked, what is learned, and the way to a file and back."""
+
+import torch
+from support.factories import VOCABULARY, make_dataset, make_model
+
+from minbert.data.masking import MaskedDataset, Masking
+from minbert.mlm import IGNORE, MASKED, MLM, RANDOM, SHARE, MaskedLanguageModel, masked_cross_entropy
+from minbert.weights import read_tensors
+
+MASK = VOCABULARY.index("[MASK]")
+
+
+def masked(epoch: int = 1, seed: int = 0) -> MaskedDataset:
+    dataset = make_dataset(MLM, size=900)
+    dataset.labels[:] = float("nan")
+    return MaskedDataset(dataset, Masking(len(VOCABULARY), MASK, 5), seed, epoch)
+
+
+def test_shares_of_chosen_masked_random_and_kept():
+    data = masked()
+    assert data.task is MLM
+    batch, plain = data.collate(list(range(900))), data.dataset.collate(list(range(900)))
+    chosen, ordinary = batch.labels != IGNORE, plain.input_ids >= 5
+    n = int(ordinary.sum())
+    assert abs(int(chosen.sum()) / n - SHARE) < 5 * (SHARE * (1 - SHARE) / n) ** 0.5
+    assert not chosen[~ordinary].any() and not chosen[~batch.attention_mask].any()
+    assert torch.equal(batch.labels[chosen], plain.input_ids[chosen])
+    assert torch.equal(batch.input_ids[~chosen], plain.input_ids[~chosen])
+    m = int(chosen.sum())
+    as_mask = int((batch.input_ids[chosen] == MASK).sum()) / m
+    kept = int((batch.input_ids[chosen] == plain.input_ids[chosen]).sum()) / m
+    assert abs(as_mask - MASKED) < 0.05
+    assert abs(kept - (1 - MASKED - RANDOM) - RANDOM / (len(VOCABULARY) - 5)) < 0.04
+
+
+def test_masks_follow_from_seed_epoch_and_rows():
+    rows = [3, 1, 4]
+    ids = [masked(*which).collate(rows).input_ids for which in ((1, 0), (1, 0), (2, 0), (1, 1))]
+    assert torch.equal(ids[0], ids[1]) and not torch.equal(ids[0], ids[2]) and not torch.equal(ids[0], ids[3])
+    assert (masked().collate([5]).labels != IGNORE).any()  # never a batch without a loss
+
+
+def test_cls_is_asked_for_the_rows_own_word():
+    data = masked()
+    data.dataset.labels[3] = 7.0
+    batch = data.collate([2, 3])
+    assert batch.labels[:, 0].tolist() == [IGNORE, 7] and batch.input_ids[1, 0] == VOCABULARY.index("[CLS]")
+
+
+def test_loss_and_tied_decoder():
+    model, batch = MaskedLanguageModel(make_model().bert).double().eval(), masked().collate([0, 1, 2])
+    logits = model(batch).logits
+    rows, columns = torch.nonzero(batch.labels != IGNORE, as_tuple=True)
+    h = model.bert(batch.input_ids, batch.attention_mask, batch.token_type_ids).last_hidden_state
+    table, total = model.bert.embeddings.token.weight, 0.0
+    for i, (row, column) in enumerate(zip(rows, columns)):
+        t = model.norm(torch.nn.functional.gelu(model.transform.weight @ h[row, column] + model.transform.bias))
+        expected = torch.stack([table[v] @ t + model.bias[v] for v in range(len(table))])
+        assert torch.allclose(logits[i], expected, atol=1e-10)
+        total -= expected.log_softmax(0)[batch.labels[row, column]] / len(rows)
+    assert torch.allclose(masked_cross_entropy(logits, batch.labels), total)
+
+
+def test_saved_under_published_names_and_loaded_again(tmp_path):
+    model = MaskedLanguageModel(make_model().bert).eval()
+    model.save(tmp_path)
+    names = read_tensors(tmp_path).keys()
+    assert "cls.predictions.transform.LayerNorm.weight" in names and not any("pooler" in name for name in names)
+    batch = masked().collate([0, 1, 2])
+    assert torch.equal(MaskedLanguageModel.from_pretrained(tmp_path)(batch).logits, model(batch).logits)

@@ -1,0 +1,161 @@
+"""AdamW against a slow loop, torch's AdamW and the course's reference; groups; the schedules."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from support.factories import make_model
+from support.slow_adam import slow_adam
+from torch import nn
+
+from minbert.optimizer import AdamW, bias_correction, parameter_groups
+from minbert.schedules import SCHEDULES
+
+
+@pytest.mark.parametrize("correct", [True, False])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_equals_a_slow_loop(correct, decay):
+    torch.manual_seed(0)
+    start, grads = torch.randn(3, 5, dtype=torch.float64), torch.randn(20, 3, 5, dtype=torch.float64)
+    p = nn.Parameter(start.clone())
+    optimizer = AdamW([p], lr=0.1, betas=(0.8, 0.95), eps=0.05, weight_decay=decay, correct_bias=correct)
+    for g in grads:
+        p.grad = g.clone()
+        optimizer.step()
+    for i in range(3):
+        for j in range(5):
+            expected = slow_adam(start[i, j].item(), grads[:, i, j].tolist(), 0.1, 0.8, 0.95, 0.05, decay, correct)
+            assert p[i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_courses_reference():
+    """The optimizer test of CS224N's minBERT: 1000 steps of regression, reference weights from its handout."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = nn.Linear(3, 2, bias=False)
+    optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        x = torch.FloatTensor(rng.uniform(size=[model.weight.shape[1]]))
+        y = torch.Tensor([x[0] + x[1], -x[2]])
+        ((y - model(x)) ** 2).sum().backward()
+        optimizer.step()
+    expected = torch.tensor([[0.5548, 0.8667, 0.0729], [-0.4472, -0.2951, -0.2717]])
+    assert torch.allclose(model.weight, expected, atol=1e-4)
+
+
+def run_both(eps: float, steps: int = 30):
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.full((4, 3), 0.5, dtype=torch.float64)) for _ in range(2))
+    a = AdamW([ours], lr=1e-2, eps=eps)
+    b = torch.optim.AdamW([theirs], lr=1e-2, eps=eps, weight_decay=0.0)
+    for _ in range(steps):
+        g = torch.randn(4, 3, dtype=torch.float64)
+        for p, optimizer in ((ours, a), (theirs, b)):
+            p.grad = g.clone()
+            optimizer.step()
+    return (ours - theirs).abs().max().item()
+
+
+def test_equals_torch_where_eps_does_not_matter():
+    assert run_both(eps=1e-14) < 1e-12
+    assert run_both(eps=1e-2) > 1e-4  # elsewhere the place of ε shows
+
+
+@pytest.mark.parametrize("correct, expected", [(True, -1e-3), (False, -1e-3 * math.sqrt(10))])
+def test_first_step(correct, expected):
+    p = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    p.grad = torch.ones(2, dtype=torch.float64)
+    AdamW([p], lr=1e-3, eps=0, correct_bias=correct).step()
+    assert p[0].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_eps_is_added_before_the_correction():
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    p.grad = torch.ones(1, dtype=torch.float64)
+    AdamW([p], lr=1.0, eps=1.0).step()
+    c, m, v = math.sqrt(0.001) / 0.1, 0.1, 0.001
+    assert p.item() == pytest.approx(-c * m / (math.sqrt(v) + 1), rel=1e-12)  # torch: -1/(1+1)
+
+
+def test_decay_follows_the_step_and_is_not_corrected():
+    p = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    p.grad = torch.ones(1, dtype=torch.float64)
+    AdamW([p], lr=0.1, eps=0, weight_decay=0.5).step()
+    assert p.item() == pytest.approx((2.0 - 0.1) * (1 - 0.1 * 0.5), rel=1e-12)
+
+
+def test_values_of_the_correction():
+    values = {1: 0.316, 2: 0.235, 12: 0.152, 100: 0.309, 500: 0.627, 1000: 0.795, 2000: 0.930, 3000: 0.975}
+    for t, expected in values.items():
+        assert bias_correction(t, 0.9, 0.999) == pytest.approx(expected, abs=6e-4)
+
+
+def test_all_at_once_and_one_by_one_are_the_same():
+    torch.manual_seed(0)
+    shapes = [(3, 5), (7,), (2, 3, 2)]
+    lists = [[nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2)]
+    for params, together in zip(lists, (True, False)):
+        torch.manual_seed(1)
+        optimizer = AdamW(params, lr=0.1, weight_decay=0.1)
+        options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+        for _ in range(3):
+            for p in params:
+                p.grad = torch.randn(p.shape)
+            with torch.no_grad():
+                for chunk in [params] if together else [[p] for p in params]:
+                    optimizer.update(chunk, **options)
+    assert all(torch.equal(a, b) for a, b in zip(*lists))
+
+
+def test_each_parameter_counts_its_own_steps():
+    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = AdamW([a, b], lr=1.0, eps=0)
+    a.grad = torch.ones(1)
+    optimizer.step()
+    optimizer.step()
+    assert b.item() == 0 and not optimizer.state[b]
+    b.grad = torch.ones(1)
+    optimizer.step()
+    assert (optimizer.state[a]["step"], optimizer.state[b]["step"]) == (3, 1)
+    assert b.item() == pytest.approx(-1.0)
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="betas lie in"):
+        AdamW([nn.Parameter(torch.zeros(1))], betas=(0.9, 1.0))
+
+
+def test_every_parameter_is_in_one_group_and_no_bias_or_layernorm_is_decayed():
+    model = make_model()
+    extra = model.bert.layers[0].attention.query.weight
+    decayed, plain = parameter_groups(model, 0.01, undecayed=[extra])
+    names = {id(p): name for name, p in model.named_parameters()}
+    sets = [{names[id(p)] for p in group["params"]} for group in (decayed, plain)]
+    assert sets[0] | sets[1] == set(names.values()) and not sets[0] & sets[1]
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
+    assert sets[1] == {name for name in names.values() if name.endswith("bias") or "norm" in name} | {
+        "bert.layers.0.attention.query.weight"
+    }
+    model.bert.requires_grad_(False)
+    assert sum(len(group["params"]) for group in parameter_groups(model, 0.01)) == 2
+
+
+@pytest.mark.parametrize(
+    "name, step, expected",
+    [
+        ("linear", 0, 0.0), ("linear", 5, 0.5), ("linear", 10, 1.0), ("linear", 55, 0.5), ("linear", 100, 0.0),
+        ("slanted", 0, 1 / 32), ("slanted", 5, (1 + 0.5 * 31) / 32), ("slanted", 10, 1.0), ("slanted", 100, 1 / 32),
+        ("constant", 0, 1.0), ("constant", 99, 1.0),
+    ],
+)  # fmt: skip
+def test_schedules(name, step, expected):
+    assert SCHEDULES[name](step, total=100, warmup=0.1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 2, 7])
+def test_schedules_stay_between_0_and_1_for_short_runs(name, total):
+    for warmup in (0.0, 0.1, 0.9):
+        assert all(0 <= SCHEDULES[name](step, total, warmup) <= 1 for step in range(total + 1))

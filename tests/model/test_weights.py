@@ -1,0 +1,275 @@
+"""Published checkpoints in all their spellings go in; what goes out is a published checkpoint again."""
+
+import http.server
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.factories import CONFIG, VOCABULARY, make_batch, make_model
+
+from minbert import weights
+from minbert.bert import BertModel
+from minbert.data.tasks import TASKS
+from minbert.errors import InputError
+
+
+@pytest.fixture
+def published(tmp_path) -> tuple[Path, dict]:
+    """A folder with config.json, and the tensors of a BertModel under today's published names."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG.to_dict()))
+    bert = make_model().bert
+    return tmp_path, {weights.published_name(name): tensor for name, tensor in bert.state_dict().items()}
+
+
+def loads_equal(folder: Path, tensors: dict, tolerance: float = 0) -> None:
+    loaded = BertModel.from_pretrained(folder).state_dict()
+    for name, tensor in loaded.items():
+        assert tensor.dtype == torch.float32
+        assert (tensor - tensors[weights.published_name(name)]).abs().max() <= tolerance
+
+
+SPELLINGS = {
+    "as published": lambda t: t,
+    "bert. prefix and heads": lambda t: (
+        {f"bert.{n}": v for n, v in t.items()}
+        | {"cls.predictions.bias": torch.zeros(3), "classifier.weight": torch.zeros(2, 12)}
+    ),
+    "gamma and beta": lambda t: {
+        n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+        for n, v in t.items()
+    },
+    "position_ids": lambda t: t | {"embeddings.position_ids": torch.arange(40)[None]},
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_spellings(published, spelling):
+    folder, tensors = published
+    save_file(SPELLINGS[spelling](tensors), folder / "model.safetensors")
+    loads_equal(folder, tensors)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
+def test_half_precision_files_load_as_float32(published, dtype, tolerance):
+    folder, tensors = published
+    save_file({n: t.to(dtype) for n, t in tensors.items()}, folder / "model.safetensors")
+    loads_equal(folder, tensors, tolerance)
+    loads_equal(folder, {n: t.to(dtype).float() for n, t in tensors.items()})
+
+
+def test_shards(published):
+    folder, tensors = published
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, chosen in shards.items():
+        save_file({n: tensors[n] for n in chosen}, folder / file)
+    index = {"weight_map": {n: file for file, chosen in shards.items() for n in chosen}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    loads_equal(folder, tensors)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model-00002-of-00002\.safetensors does not exist"):
+        BertModel.from_pretrained(folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x.safetensors"}}')
+    with pytest.raises(InputError, match="not an index"):
+        BertModel.from_pretrained(folder)
+
+
+def test_a_missing_pooler_starts_fresh_and_says_so(published, caplog):
+    folder, tensors = published
+    save_file({n: t for n, t in tensors.items() if "pooler" not in n}, folder / "model.safetensors")
+    model = BertModel.from_pretrained(folder)
+    assert "has no pooler" in caplog.text
+    assert model.pooler.weight.std() > 0 and not model.pooler.bias.any()
+
+
+def test_a_model_with_a_renamed_module_is_not_left_at_random(published):
+    folder, tensors = published
+    bert = make_model().bert
+    bert.layers[1].attention.k = bert.layers[1].attention.key
+    with pytest.raises(InputError, match=r"layers\.1\.attention\.k\.weight, which is none of BERT's"):
+        weights.fill(bert, tensors, folder)
+
+
+def test_one_error_lists_all_that_does_not_fit(published):
+    folder, tensors = published
+    del tensors["encoder.layer.1.output.dense.bias"]
+    tensors["embeddings.word_embeddings.weight"] = torch.zeros(3, 12)
+    tensors["encoder.layer.9.output.dense.bias"] = torch.zeros(12)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError) as error:
+        BertModel.from_pretrained(folder)
+    message = str(error.value)
+    assert "missing encoder.layer.1.output.dense.bias [12]" in message
+    assert f"embeddings.word_embeddings.weight is [3, 12], config.json says [{CONFIG.vocab_size}, 12]" in message
+    assert "unexpected encoder.layer.9.output.dense.bias" in message
+    assert "\n" not in message
+
+
+def test_a_pickle_is_refused_with_the_way_to_convert_it(published):
+    folder, _ = published
+    (folder / "pytorch_model.bin").write_bytes(b"not read")
+    with pytest.raises(InputError, match="safe_serialization"):
+        BertModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"hidden_size": 13}, "not a multiple"),
+        ({"hidden_act": "relu"}, "only 'gelu'"),
+        ({"position_embedding_type": "relative_key"}, "only 'absolute'"),
+        ({"model_type": "roberta"}, "only 'bert'"),
+        ({"num_hidden_layers": 0}, "positive whole number"),
+        ({"hidden_dropout_prob": "much"}, "number from 0"),
+        ({"vocab_size": None}, "positive whole number"),
+    ],
+)
+def test_config_errors_name_the_file_and_the_field(published, change, message):
+    folder, _ = published
+    (folder / "config.json").write_text(json.dumps(CONFIG.to_dict() | change))
+    with pytest.raises(InputError, match=message) as error:
+        BertModel.from_pretrained(folder)
+    assert "config.json" in str(error.value) and next(iter(change)) in str(error.value)
+
+
+def test_config_without_a_field(published):
+    folder, _ = published
+    (folder / "config.json").write_text('{"hidden_size": 12}')
+    with pytest.raises(InputError, match="lacks vocab_size, num_hidden_layers"):
+        BertModel.from_pretrained(folder)
+
+
+def test_saved_model_loads_and_carries_published_names(tmp_path):
+    model = make_model(TASKS["rte"])
+    weights.save_model(model, tmp_path / "model")
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    assert {n for n in tensors if not n.startswith("bert.")} == {"classifier.weight", "classifier.bias"}
+    assert "bert.encoder.layer.2.attention.output.LayerNorm.weight" in tensors
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["id2label"] == {"0": "entailment", "1": "not_entailment"}
+    bert, batch = BertModel.from_pretrained(tmp_path / "model"), make_batch()
+    out = bert(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    assert torch.equal(out.last_hidden_state, model.eval()(batch).hidden[-1])
+    assert [p.name for p in (tmp_path / "model").iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_regression_is_marked_as_one(tmp_path):
+    weights.save_model(make_model(TASKS["stsb"]), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["problem_type"] == "regression" and len(config["id2label"]) == 1
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
+    weights.write_text(tmp_path / "x", "old")
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        weights.write_file(tmp_path / "x", fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_text() == "old"
+
+
+def test_several_heads_are_saved_by_task(tmp_path):
+    weights.save_model(make_model(TASKS["rte"], TASKS["stsb"]), tmp_path)
+    assert "classifier.stsb.weight" in load_file(tmp_path / "model.safetensors")
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the model hub's protocol as a snapshot download needs, on the loopback."""
+
+    folder: Path
+    requests: list[str]
+    commit = "1" * 40
+    cut = False  # hangs up in the middle of model.safetensors
+
+    def do_GET(self):
+        self.requests.append(self.path)
+        files = sorted(p.name for p in self.folder.iterdir())
+        if re.match(r"/api/models/tiny/bert(/|\?|$)", self.path) and "/tree/" not in self.path:
+            body = {"id": "tiny/bert", "sha": self.commit, "siblings": [{"rfilename": n} for n in files]}
+            return self.reply(200, json.dumps(body).encode())
+        if "/tree/" in self.path:
+            tree = [
+                {"type": "file", "path": n, "size": (self.folder / n).stat().st_size, "oid": "0" * 40} for n in files
+            ]
+            return self.reply(200, json.dumps(tree).encode())
+        name = self.path.split("?")[0].rsplit("/", 1)[-1]
+        if "/tiny/bert/resolve/" in self.path and name in files:
+            return self.reply(200, (self.folder / name).read_bytes(), ETag=f'"{name}-etag"')
+        self.reply(404, b"{}", **{"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET
+
+    def reply(self, status: int, body: bytes, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Length": len(body), "X-Repo-Commit": self.commit, **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body[: len(body) // 2] if self.cut and "model.safetensors" in self.path else body)
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+def test_hub_names_download_once_and_then_load_offline(published, tmp_path_factory):
+    """In processes of their own, since huggingface_hub reads its environment on import."""
+    import os
+    import subprocess
+    import sys
+
+    folder, tensors = published
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"never fetched")
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    handler = type("Handler", (Hub,), {"folder": folder, "requests": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    code = "import sys; from minbert import BertModel, load_tokenizer; load_tokenizer(sys.argv[1]); "
+    code += "print(float(BertModel.from_pretrained(sys.argv[1]).pooler.weight.sum()))"
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")} | {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(tmp_path_factory.mktemp("cache")),
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+    }
+
+    def load(name, **more):
+        return subprocess.run(
+            [sys.executable, "-c", code, name], env=environment | more, capture_output=True, text=True, timeout=60
+        )
+
+    try:
+        first = load("tiny/bert")
+        assert first.returncode == 0, first.stderr
+        assert abs(float(first.stdout) - float(tensors["pooler.dense.weight"].sum())) < 1e-6
+        assert not any("pytorch_model.bin" in path for path in handler.requests)
+        count = len(handler.requests)
+        offline = load("tiny/bert", HF_HUB_OFFLINE="1")
+        assert (offline.returncode, offline.stdout, len(handler.requests)) == (0, first.stdout, count)
+        absent = load("tiny/none")
+        assert "the model hub did not give it" in absent.stderr.splitlines()[-1]
+        nothing_yet = str(tmp_path_factory.mktemp("empty"))
+        offline = load("tiny/bert", HF_HUB_OFFLINE="1", HF_HOME=nothing_yet)
+        assert "InputError: tiny/bert is no local folder, and the model hub" in offline.stderr.splitlines()[-1]
+        handler.cut = True
+        broken = load("tiny/bert", HF_HOME=nothing_yet)
+        assert "InputError: tiny/bert is no local folder, and the model hub" in broken.stderr.splitlines()[-1]
+        handler.cut = False
+        again = load("tiny/bert", HF_HOME=nothing_yet)
+        assert (again.returncode, again.stdout) == (0, first.stdout)
+        unreachable = load("tiny/bert", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path_factory.mktemp("far")))
+        assert "InputError: tiny/bert is no local folder, and the model hub" in unreachable.stderr.splitlines()[-1]
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_a_missing_folder_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(InputError, match="not a folder"):
+        BertModel.from_pretrained(name)

@@ -1,0 +1,169 @@
+"""train.py as a user runs it: a whole run on tiny files, and every mistake in one line with exit status 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.factories import make_model
+
+import train
+from minbert import BertModel, weights
+from minbert.training import run
+from minbert.training.arguments import parse_settings
+from minbert.training.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_whole_run(arguments, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, "--option", "smart", "--lr", "1e-2", "--epochs", "8"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run"
+    last = done.stdout.splitlines()[-1]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert f"score {metrics['score']:.4f} (accuracy " in last and last.endswith(str(folder))
+    assert (metrics["task"], metrics["option"], metrics["seed"], metrics["split"]) == ("rte", "smart", 0, "dev")
+    assert metrics["metrics"].keys() == metrics["majority"].keys() == {"accuracy"}
+    assert metrics["steps"] == 64 and metrics["epochs"] == 8 and len(metrics["history"]) == 8
+    assert metrics["history"][-1]["dev"]["score"] == metrics["score"]
+    assert metrics["failed"] is False and metrics["failure"] == ""
+    assert metrics["parameters"] == metrics["trainable_parameters"] and metrics["added_parameters"] == 0
+    for name in ("train_loss", "seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes"):
+        assert metrics[name] > 0
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["lr"], settings["warmup"], settings["precision"]) == (1e-2, 0.1, "fp32")
+    assert settings["versions"]["torch"] == torch.__version__
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 64 and set(rows[0]["penalty"]) == {"smart.smoothness", "smart.proximal"}
+    assert BertModel.from_pretrained(folder / "model").config.hidden_size == 12
+    assert (folder / "model" / "tokenizer.json").exists()
+    assert not [p for p in folder.rglob("*") if p.name.startswith(".")]
+
+
+def test_the_score_is_that_of_the_saved_model(arguments, tmp_path, read_json):
+    """Read model/ back with nothing but the public names, and score it by hand."""
+    from minbert import SentenceModel, load_tokenizer
+    from minbert.data.dataset import Dataset
+    from minbert.data.readers import read_examples
+    from minbert.data.tasks import TASKS
+
+    assert train.main([*arguments, "--precision", "fp32", "--lr", "3e-3"]) == 0
+    folder, task = tmp_path / "run" / "model", TASKS["rte"]
+    model = SentenceModel(BertModel.from_pretrained(folder), [task]).eval()
+    head = {n: t for n, t in load_file(folder / "model.safetensors").items() if n.startswith("classifier.")}
+    model.heads["rte"].load_state_dict({n.removeprefix("classifier."): t for n, t in head.items()})
+    dev = Dataset(task, read_examples(task, arguments[3], "dev"), load_tokenizer(folder), 32)
+    predicted = model(dev.collate(list(range(40)))).logits.argmax(-1)
+    accuracy = (predicted == dev.labels).double().mean().item()
+    assert read_json(tmp_path / "run" / "metrics.json")["score"] == pytest.approx(accuracy)
+
+
+def test_frozen_trains_the_head_alone(arguments, tmp_path, read_json, model_folder):
+    assert train.main([*arguments, "--option", "frozen", "--max-steps", "3", "--evaluate", "dev", "train"]) == 0
+    before, after = (load_file(f / "model.safetensors") for f in (model_folder, tmp_path / "run" / "model"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["trainable_parameters"] == 12 * 2 + 2
+    assert read_json(tmp_path / "run" / "settings.json")["lr"] == 1e-3
+    assert metrics["history"][0].keys() == {"epoch", "dev", "train"}
+
+
+def run(arguments, folder, *more) -> dict:
+    """Train to `folder`; returns the saved tensors."""
+    assert train.main([*arguments, "--out", str(folder), "--precision", "fp32", "--max-steps", "2", *more]) == 0
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def equal(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_seeds_of_head_and_order_can_be_held(arguments, tmp_path):
+    heads = {
+        name: run(arguments, tmp_path / name, "--lr", "0", *more)["classifier.weight"]
+        for name, more in (("a", []), ("b", ["--seed", "1"]), ("c", ["--seed", "1", "--init-seed", "0"]))
+    }
+    assert torch.equal(heads["a"], heads["c"]) and not torch.equal(heads["a"], heads["b"])
+    steady = ["--dropout", "0", "--init-seed", "0", "--lr", "1e-3", "--schedule", "constant"]
+    same, other, held = (
+        run(arguments, tmp_path / name, *steady, *more)
+        for name, more in (("d", []), ("e", ["--seed", "1"]), ("f", ["--seed", "1", "--data-seed", "0"]))
+    )
+    assert equal(same, held) and not equal(same, other)
+
+
+def test_dropout_and_train_size_and_compile_are_passed_on(arguments, tmp_path, read_json, monkeypatch, capsys):
+    steady = ["--lr", "1e-3", "--schedule", "constant"]
+    with_dropout = run(arguments, tmp_path / "a", *steady)
+    without = run(arguments, tmp_path / "b", "--dropout", "0", *steady)
+    assert not equal(with_dropout, without)
+    config = read_json(tmp_path / "b" / "settings.json")["config"]
+    assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.0
+    compiled = []
+    monkeypatch.setattr(finetuning, "compile_blocks", compiled.append)
+    run(arguments, tmp_path / "c", "--train-size", "9", "--compile")
+    assert len(compiled) == 1
+    assert "9 examples, 2 steps, cpu in fp32" in capsys.readouterr().out
+
+
+def test_what_is_not_the_default_is_said(arguments, tmp_path, capsys):
+    run(arguments, tmp_path / "a", "--option", "frozen")
+    said = capsys.readouterr().out
+    assert "not the defaults: --batch-size 16 --lr 0.001 --max-length 32 --max-steps 2" in said
+
+
+def test_save_none_and_incomplete_records(arguments, tmp_path, data_folder, capsys):
+    rte = tmp_path / "data" / "RTE"
+    rte.mkdir(parents=True)
+    for split in ("train", "dev"):
+        text = (data_folder / "RTE" / f"{split}.tsv").read_text()
+        (rte / f"{split}.tsv").write_text(text + "99\ta\tb\t\n")
+    assert train.main([*arguments, "--data", str(tmp_path / "data"), "--save", "none", "--max-steps", "1"]) == 0
+    assert "train.tsv: left out 1 incomplete record, line 122" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "settings.json", "log.jsonl", "metrics.json", "predictions"
+    }  # fmt: skip
+
+
+def test_options(capsys):
+    assert train.main(["--options"]) == 0
+    assert "smart.eps=0.01" in capsys.readouterr().out
+
+
+def test_a_broken_run_says_so_in_its_metrics(arguments, tmp_path, capsys, read_json):
+    assert train.main([*arguments, "--lr", "1e30", "--clip", "0", "--precision", "fp32"]) == 1
+    assert "is not finite; " in capsys.readouterr().err
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["failed"] is True and "not finite" in metrics["failure"]
+
+
+def test_a_model_without_segments_and_a_task_of_pairs(arguments, model_folder, tmp_path, capsys):
+    weights.save_model(make_model(type_vocab_size=1), tmp_path / "model")
+    (tmp_path / "model" / "vocab.txt").write_bytes((model_folder / "vocab.txt").read_bytes())
+    assert train.main([*arguments, "--model", str(tmp_path / "model")]) == 2
+    assert "type_vocab_size is 1" in capsys.readouterr().err
+
+
+def test_only_the_first_process_speaks(arguments, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert train.main([*arguments, "--lr", "-1"]) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_defaults():
+    settings = parse_settings(Settings, ["--model", "m", "--data", "d"], "").resolve()
+    assert (settings.task, settings.epochs, settings.batch_size, settings.lr) == ("rte", 3, 32, 2e-5)
+    assert (settings.schedule, settings.warmup, settings.weight_decay, settings.clip) == ("linear", 0.1, 0.01, 1.0)
+    assert (settings.bias_correction, settings.max_length, settings.seed) == (True, 256, 0)
+    assert (
+        parse_settings(Settings, ["--model", "m", "--data", "d", "--no-bias-correction"], "").bias_correction is False
+    )

@@ -1,0 +1,214 @@
+"""SMART by its equations, in float64 on tiny models."""
+
+import pytest
+import torch
+from support.factories import KINDS, make_batch, make_model
+from torch import nn
+
+from minbert.data.tasks import TASKS
+from minbert.losses import symmetric_kl
+from regularizers.smart import Smart
+
+
+def ready(task=TASKS["rte"], p: float = 0.1, **settings):
+    """(method, model, batch) in float64 and train mode; `p` is the model's dropout."""
+    model = make_model(task, hidden_dropout_prob=p, attention_probs_dropout_prob=p).double().train()
+    method = Smart(**settings)
+    method.attach(model)
+    return method.train(), model, make_batch(task)
+
+
+def perturbation(method, model, batch):
+    clean = model(batch)
+    return method.adversary(model, batch, clean, clean.hidden[0].detach(), clean.logits.detach())
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("eps", [1e-5, 1e-2, 1.0])
+def test_the_perturbation_stays_in_the_ball_and_off_the_padding(eps, steps):
+    method, model, batch = ready(eps=eps, steps=steps)
+    delta = perturbation(method, model, batch)
+    assert 0.5 * eps < delta.abs().max() <= eps * (1 + 1e-6)
+    assert (delta[~batch.attention_mask] == 0).all()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_normalize_is_what_the_released_code_computes():
+    """There each token's perturbation has a largest entry of about 1, five orders above the paper's ball."""
+    method, model, batch = ready(project="normalize")
+    largest = perturbation(method, model, batch).abs().amax(-1)
+    assert (largest[batch.attention_mask] > 0.5).all() and (largest <= 1).all()
+    assert (largest[~batch.attention_mask] == 0).all()
+
+
+def test_zero_perturbation_with_shared_dropout_costs_exactly_nothing():
+    method, model, batch = ready(eps=0.0)
+    assert method.smoothness(model, batch, model(batch)).item() == 0.0
+
+
+def test_with_independent_dropout_the_masks_alone_are_penalised():
+    method, model, batch = ready(eps=0.0, dropout="independent")
+    assert method.smoothness(model, batch, model(batch)).item() > 1e-4
+
+
+def test_dropout_off_compares_two_passes_without_dropout():
+    method, model, batch = ready(eps=0.0, dropout="off")
+    assert method.smoothness(model, batch, model(batch)).item() == 0.0
+    assert model.training
+    method, model, batch = ready(dropout="off")
+    twin, plain, _ = ready(p=0.0)
+    plain.load_state_dict(model.state_dict())
+    values = []
+    for m, net in ((method, model), (twin, plain)):
+        clean = net(batch)
+        torch.manual_seed(3)
+        values.append(m.smoothness(net, batch, clean))
+    assert torch.allclose(*values, rtol=1e-12)
+
+
+class Linear(nn.Module):
+    """logits = W · mean of the real tokens: the gradient, and so the worst perturbation, is known."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 12, dtype=torch.float64))
+
+    def encode(self, h, batch, start=0):
+        return (h,)
+
+    def head(self, h, batch):
+        real = batch.attention_mask.unsqueeze(-1)
+        return (h * real).sum(1) / real.sum(1) @ self.weight.T
+
+
+class Clean:
+    def __init__(self, model, batch, x):
+        self.hidden, self.logits, self.rng = (x,), model.head(x, batch), (None,)
+
+
+def test_the_ascent_finds_the_corner_of_the_ball_that_the_closed_form_names():
+    """∂ℓ/∂z₁ = (p₁-p₂) + p₁∘((z₁-z₂) - p₁·(z₁-z₂)) for the symmetric KL, and ∂z/∂x = W/T for each token."""
+    model, batch = Linear(), make_batch(KINDS["three classes"])
+    x = torch.randn(5, 7, 12, dtype=torch.float64)
+    method = Smart(eps=1e-2, dropout="independent")
+    clean = Clean(model, batch, x)
+    torch.manual_seed(1)
+    start = (1e-2 * torch.randn_like(x)).clamp(-1e-2, 1e-2) * batch.attention_mask.unsqueeze(-1)
+    torch.manual_seed(1)
+    delta = method.adversary(model, batch, clean, x, clean.logits.detach())
+    z1, z2 = model.head(x + start, batch), clean.logits
+    p1, p2 = z1.softmax(-1), z2.softmax(-1)
+    slope = (p1 - p2) + p1 * ((z1 - z2) - (p1 * (z1 - z2)).sum(-1, keepdim=True))
+    gradient = slope @ model.weight  # (B,D), the same for each token of a row
+    sure = gradient.abs() > 0.03 * gradient.abs().amax(-1, keepdim=True)  # saturated from anywhere in the ball
+    for row in range(5):
+        for token in torch.nonzero(batch.attention_mask[row]).flatten():
+            expected = 1e-2 * gradient[row].sign()
+            assert torch.allclose(delta[row, token][sure[row]], expected[sure[row]])
+    assert sure.double().mean() > 0.8
+    change = [symmetric_kl(model.head(x + d, batch), z2) for d in (start, delta)]
+    assert change[1] > 2 * change[0]
+
+
+@pytest.mark.parametrize("project", ["clamp", "normalize"])
+def test_the_ascent_equals_its_equations_step_by_step(project):
+    """Three steps on a model whose tokens have gradients of different size, with σ and η of their own."""
+    method, model, batch = ready(p=0.0, eps=0.02, sigma=0.003, eta=0.001, steps=3, project=project)
+    clean = model(batch)
+    x, z = clean.hidden[0].detach(), clean.logits.detach()
+    torch.manual_seed(4)
+    delta = method.adversary(model, batch, clean, x, z)
+    torch.manual_seed(4)
+    expected = 0.003 * torch.randn_like(x)
+    expected[~batch.attention_mask] = 0
+    for _ in range(3):
+        expected.requires_grad_()
+        logits = model.head(model.encode(x + expected, batch)[-1], batch)
+        (g,) = torch.autograd.grad(symmetric_kl(logits, z), expected)
+        expected = expected.detach().clone()
+        for row in range(5):
+            real = batch.attention_mask[row]
+            if project == "clamp":
+                moved = expected[row] + 0.001 * g[row] / g[row].abs().max()
+                expected[row] = moved.clamp(-0.02, 0.02)
+            else:
+                for token in range(7):
+                    moved = expected[row, token] + 0.001 * g[row, token]
+                    expected[row, token] = moved / (moved.abs().max() + 1e-6)
+            expected[row][~real] = 0
+    assert torch.allclose(delta, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_the_penalty_with_the_perturbation_held_equals_finite_differences(kind, monkeypatch):
+    method, model, batch = ready(KINDS[kind], p=0.0, mu=0.0)
+    fixed = 0.3 * torch.randn(*batch.input_ids.shape, 12, dtype=torch.float64) * batch.attention_mask.unsqueeze(-1)
+    monkeypatch.setattr(method, "adversary", lambda *_: fixed)
+    parameters = dict(model.named_parameters())
+    method.smoothness(model, batch, model(batch)).backward()
+    chosen = ["embeddings.token.weight", "layers.0.attention.value.weight", "layers.2.feed_forward.up.bias"]
+    for name in [f"bert.{n}" for n in chosen] + [n for n in parameters if n.startswith("heads.")][:1]:
+        p = parameters[name]
+        place = p.grad.abs().argmax().item()
+        values = []
+        with torch.no_grad():
+            for shift in (1e-5, -2e-5):
+                p.view(-1)[place] += shift
+                values.append(method.smoothness(model, batch, model(batch)).item())
+            p.view(-1)[place] += 1e-5
+        assert p.grad.view(-1)[place].item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+        assert p.grad.abs().max() > 0
+
+
+def test_terms_carry_their_weights():
+    for weight, mu in ((1.0, 1.0), (3.0, 0.5)):
+        method, model, batch = ready(weight=weight, mu=mu)
+        clean = model(batch)
+        torch.manual_seed(2)
+        terms = method.penalty(model, batch, clean)
+        if weight == 1.0:
+            first = terms
+    assert torch.allclose(terms["smoothness"], 3 * first["smoothness"])
+    assert torch.allclose(terms["proximal"], 0.5 * first["proximal"])
+
+
+def test_the_teacher_is_the_closed_form_of_its_moving_average():
+    method, model, _ = ready(beta=(0.7, 0.9))
+    history = [p.detach().clone() for p in model.parameters()]
+    expected = [p.clone() for p in history]
+    for step in range(1, 11):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(torch.randn_like(p))
+        before = [p.clone() for p in method.teacher.parameters()]
+        assert all(torch.equal(a, b) for a, b in zip(before, method.teacher.parameters()))
+        method.after_step(model, progress=step / 20)
+        beta = 0.7 if step <= 2 else 0.9  # the first tenth of 20 steps
+        expected = [(1 - beta) * p.detach() + beta * e for p, e in zip(model.parameters(), expected)]
+    for own, e, first in zip(method.teacher.parameters(), expected, history):
+        assert torch.allclose(own, e, atol=1e-12) and not torch.allclose(own, first)
+        assert not own.requires_grad
+
+
+def test_the_proximal_term_is_zero_at_the_teacher_and_not_away_from_it():
+    method, model, batch = ready(p=0.0, weight=0.0)
+    model.zero_grad()
+    term = method.penalty(model, batch, model(batch))["proximal"]
+    term.backward()
+    assert term.item() == 0 and all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
+    with torch.no_grad():
+        model.heads["rte"].weight.add_(0.5)
+    term = method.penalty(model, batch, model(batch))["proximal"]
+    assert term.item() > 0
+    method.after_step(model, progress=1.0)
+    assert 0 < method.penalty(model, batch, model(batch))["proximal"].item() < term.item()
+
+
+def test_the_teacher_runs_without_dropout_and_shares_no_storage():
+    method, model, batch = ready()
+    assert not method.teacher.training
+    assert torch.equal(method.teacher(batch).logits, method.teacher(batch).logits)
+    storages = {p.data_ptr() for p in model.parameters()}
+    assert not storages & {p.data_ptr() for p in method.teacher.parameters()}
+    assert not hasattr(ready(mu=0.0)[0].teacher, "parameters")

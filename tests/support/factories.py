@@ -1,0 +1,158 @@
+"""Tiny stand-ins for everything: a random BERT of odd sizes, its tokenizer, tasks, batches, datasets."""
+
+import random
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from minbert import losses, weights
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.config import BertConfig
+from minbert.data.dataset import Dataset
+from minbert.data.readers import Example, Examples
+from minbert.data.tasks import TASKS
+from minbert.task import Batch
+from minbert.tokenizer import Tokenizer, word_piece
+from minbert.training.runtime import Runtime
+from regularizers import build
+
+CPU = Runtime(torch.device("cpu"))
+
+
+torch.set_num_threads(1)  # the tensors here are too small to share out
+
+
+WORDS = "the a cat dog bird fish sees hears likes red green small big not and or runs sleeps".split()
+
+
+VOCABULARY = ["[UNK]", "[CLS]", "[PAD]", "[SEP]", "[MASK]", *WORDS, "##s", ",", ".", '"']
+
+
+CONFIG = BertConfig(
+    vocab_size=len(VOCABULARY) + 3,
+    hidden_size=12,
+    num_hidden_layers=3,
+    num_attention_heads=3,
+    intermediate_size=20,
+    max_position_embeddings=40,
+    initializer_range=0.3,
+)
+
+
+# The kinds of output that a method must work for, and the two ways to compare sentences that are encoded alone.
+KINDS = {
+    "two classes": TASKS["rte"],
+    "three classes": TASKS["mnli"],
+    "regression": TASKS["stsb"],
+    "one logit": replace(
+        TASKS["stsb"], name="onelogit", loss=losses.binary_cross_entropy, divergence=losses.bernoulli_kl
+    ),
+    "separate classes": replace(TASKS["mnli"], separate=True),
+    "separate regression": replace(TASKS["stsb"], separate=True),
+}
+
+
+# A first stage long enough to go through all its parts; what it finds is tested in test_mutual_information.py.
+QUICK = {"STEPS": 10, "EVERY": 5, "DRAWS": 2, "FEWEST_EXAMPLES": 16}
+
+
+def make_model(*tasks, seed: int = 0, **changes) -> SentenceModel:
+    torch.manual_seed(seed)
+    return SentenceModel(BertModel(replace(CONFIG, **changes)), tasks or (TASKS["rte"],))
+
+
+def make_batch(task=TASKS["rte"], rows: int = 5, tokens: int = 7, seed: int = 0) -> Batch:
+    """Random ids with padding: input i has `tokens` - i of them real."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = rows * (2 if task.separate else 1)
+    real = torch.arange(tokens) < (tokens - torch.arange(inputs)).clamp(min=2)[:, None]
+    ids = torch.randint(5, CONFIG.vocab_size, (inputs, tokens), generator=generator)
+    if task.labels:
+        labels = torch.arange(rows) % task.outputs
+    else:
+        labels = torch.arange(rows) % 2 if task.loss is losses.binary_cross_entropy else torch.rand(rows) * 5
+    segments = (torch.arange(tokens) > tokens // 2).long().expand(inputs, -1) * real
+    return Batch(ids * real, segments, real, labels, torch.arange(rows), task)
+
+
+def noise_by_place(size: int = 40):
+    """Stands in for torch.randn_like and rand_like: row i's token t gets the same noise whatever the batch's shape,
+    and a weight the same in each pass."""
+    noise = torch.rand(size, size, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def draw(x: torch.Tensor, **_) -> torch.Tensor:
+        if x.ndim == 3:
+            return noise[: x.shape[0], : x.shape[1]].to(x.dtype)
+        return torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+
+    return draw
+
+
+def write_rows(path: Path, rows: list[list[str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def sentence(rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(3, 8)))
+
+
+COURSE = ("sst5", "quora", "sts")
+
+
+COURSE_COLUMNS = {
+    "sst5": ["", "id", "sentence", "sentiment"],
+    "quora": ["", "id", "sentence1", "sentence2", "is_duplicate"],
+    "sts": ["", "id", "sentence1", "sentence2", "similarity"],
+}
+
+
+COURSE_SIZES = {"train": (50, 66, 34), "dev": (21, 30, 26), "test": (5, 6, 7)}
+
+
+def label_of(task: str, texts: list[str], rng: random.Random) -> str:
+    """Something that can be learned: of the number of words."""
+    words = len(texts[0].split())
+    return {"sst5": str(words % 5), "quora": f"{words % 2}.0", "sts": str(words - 3 + rng.random() / 2)}[task]
+
+
+class Log:
+    """What training.fit wants of a run: it keeps the rows of the log."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row: dict) -> None:
+        self.rows.append(row)
+
+
+def make_dataset(task=TASKS["rte"], size: int = 24, seed: int = 0) -> Dataset:
+    """Random sentences with labels for any of KINDS."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(size):
+        label = i % task.outputs if task.labels else float(i % 2)
+        rows.append(Example(str(i), sentence(rng), sentence(rng), label, line=i + 2))
+    return Dataset(task, Examples(Path("rows.tsv"), rows, []), Tokenizer(vocabulary_backend()), 32)
+
+
+def vocabulary_backend():
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+        return word_piece(Path(folder))
+
+
+def attached(option: str, settings=(), *tasks, **config) -> SentenceModel:
+    """A model with the modules of these methods in it."""
+    model = make_model(*tasks, **config)
+    build(option, settings).attach(model)
+    return model
+
+
+def inserted(model) -> dict[str, torch.Tensor]:
+    """The parameters that plain BERT does not have, by name."""
+    return {name: p for name, p in model.bert.named_parameters() if weights.is_inserted(name)}

@@ -1,0 +1,165 @@
+"""Second opinions for tests/fuzz.py: what a file holds, read slowly and by other means than minbert's readers.
+
+Each returns None for a file that must be refused.
+"""
+
+import json
+import math
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from minbert.config import FIXED, REQUIRED, BertConfig
+from minbert.data.tasks import COURSE
+from minbert.task import Task
+
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+
+
+class RefusedError(Exception):
+    """The file breaks a rule."""
+
+
+def table(task: Task, data: bytes) -> tuple[list[tuple], list[int]] | None:
+    """((id, text, pair, label, line) of each record, lines of the records left out) of a training file."""
+    try:
+        lines = numbered_lines(data.decode("utf-8").removeprefix("\ufeff"))
+        records = list(quoted(lines)) if task in COURSE else [(number, line.split("\t")) for number, line in lines]
+        return judged(task, records)
+    except (UnicodeDecodeError, RefusedError):
+        return None
+
+
+def numbered_lines(text: str) -> list[tuple[int, str]]:
+    lines = text.split("\n")
+    return [(i, line.rstrip("\r")) for i, line in enumerate(lines, 1) if line or i < len(lines)]
+
+
+def quoted(lines: list[tuple[int, str]]):
+    """Character by character: a field may stand in quotes, and then hold tabs, line ends and doubled quotes; but not
+    both a tab and a line end, and after the closing quote nothing but the end of the field."""
+    fields, inside, fresh, closed, number = [""], False, True, False, 0
+    for number, line in lines:
+        rest = line + "\n"
+        while rest:
+            c, rest = rest[0], rest[1:]
+            if inside and c == '"':
+                if rest[:1] == '"':
+                    fields[-1], rest = fields[-1] + c, rest[1:]
+                else:
+                    inside, closed = False, True
+            elif inside:
+                fields[-1] += c
+            elif c == '"' and fresh:
+                inside, fresh = True, False
+            elif c == "\t":
+                fields, fresh, closed = [*fields, ""], True, False
+            elif c == "\n":
+                if any("\n" in field and "\t" in field for field in fields):
+                    raise RefusedError
+                yield number, fields
+                fields, fresh, closed = [""], True, False
+            elif c == "\r" or closed:  # a line end of old, outside quotes; something after a quote
+                raise RefusedError
+            else:
+                fields[-1], fresh = fields[-1] + c, False
+    if inside:
+        raise RefusedError
+
+
+def judged(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tuple], list[int]]:
+    names = list(task.header) or (records.pop(0)[1] if records else [])
+    if any(name not in names for name in (*task.text, task.label)):
+        raise RefusedError
+    text, label = [names.index(name) for name in task.text], names.index(task.label)
+    rows, left_out = [], []
+    for line, fields in records:
+        if fields == [""]:
+            continue
+        ends_before_label = len(fields) == label < len(names) and all(place < label for place in text)
+        if len(fields) < len(names) and (task.skip_short or ends_before_label):
+            left_out.append(line)
+        elif len(fields) != len(names):
+            raise RefusedError
+        elif fields[label] == "":
+            left_out.append(line)
+        else:
+            number = next(
+                (fields[names.index(name)] for name in ("index", "id") if name in names), str(len(rows) + len(left_out))
+            )
+            first, *second = (fields[place] for place in text)
+            rows.append((number, first, second[0] if second else None, meaning(task, fields[label]), line))
+    if not rows:
+        raise RefusedError
+    return rows, left_out
+
+
+def meaning(task: Task, label: str) -> float:
+    if task.labels and label in task.labels:
+        return task.labels.index(label)
+    if task.labels or not NUMBER.fullmatch(label) or abs(float(label)) > np.finfo(np.float32).max:
+        raise RefusedError
+    return float(label)
+
+
+def config(data: bytes) -> dict | None:
+    """The fields of BertConfig, if they are possible."""
+    try:
+        values = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or any(name not in values for name in REQUIRED):
+        return None
+    usual = vars(BertConfig()) | FIXED
+    values = usual | {name: value for name, value in values.items() if name in usual}
+    sizes = [value for name, value in values.items() if name in REQUIRED or name == "type_vocab_size"]
+    shares = [values[name] for name in usual if name.endswith(("_prob", "_eps", "_range"))]
+    possible = (
+        all(values[name] == value for name, value in FIXED.items())
+        and all(type(size) is int and size > 0 for size in sizes)
+        and all(type(share) in (int, float) and 0 <= share < 1 for share in shares)
+        and values["hidden_size"] % values["num_attention_heads"] == 0
+    )
+    return {name: values[name] for name in vars(BertConfig())} if possible else None
+
+
+def safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file that is known to be whole. bfloat16 is the upper half of a float32."""
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    arrays = {}
+    for name, entry in json.loads(data[8 : 8 + size]).items():
+        if name != "__metadata__":
+            start, end = (8 + size + offset for offset in entry["data_offsets"])
+            arrays[name] = array(data[start:end], entry["dtype"]).reshape(entry["shape"])
+    return arrays
+
+
+def array(data: bytes, dtype: str) -> np.ndarray:
+    if dtype == "BF16":
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    kinds = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+    return np.frombuffer(data, kinds.get(dtype, np.uint8)).astype(np.float32)  # others are never compared
+
+
+def word_pieces(data: bytes, words: str, lower: bool) -> list[int]:
+    """[CLS] pieces [SEP], the longest piece first, of words of plain ASCII letters."""
+    lines = data.decode("utf-8").removeprefix("\ufeff").removesuffix("\n").split("\n")
+    ids = {line.rstrip("\r"): number for number, line in enumerate(lines)}
+    found = [ids["[CLS]"]]
+    for word in (words.lower() if lower else words).split():
+        found += pieces(ids, word) or [ids["[UNK]"]]
+    return [*found, ids["[SEP]"]]
+
+
+def pieces(ids: dict[str, int], word: str) -> list[int]:
+    found, rest, mark = [], word, ""
+    while rest:
+        size = next((n for n in range(len(rest), 0, -1) if mark + rest[:n] in ids), math.inf)
+        if size is math.inf:
+            return []
+        found.append(ids[mark + rest[:size]])
+        rest, mark = rest[size:], "##"
+    return found

@@ -1,0 +1,219 @@
+"""A run that stops anywhere and goes on from its checkpoint ends with the same bits."""
+
+import itertools
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support.factories import Log, make_dataset, make_model
+
+from minbert.errors import InputError, Interrupted, TrainingError
+from minbert.training.checkpoint import Checkpoints
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.runtime import Runtime
+from minbert.training.settings import Settings
+from regularizers import OPTIONS, build
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 8  # 30 examples in batches of 10: epochs of 3, 3 and 2 steps
+
+
+def run(option: str, checkpoint: Checkpoints, interrupt=lambda step: None, steps: int = STEPS, precision: str = "fp32"):
+    """interrupt(n) is called before step n, and with "epoch 1" and so on before each epoch is scored."""
+    dataset, model = make_dataset(size=30), make_model()
+    objective, log = Objective(model, build(option)), Log()
+    objective.method.attach(model)
+    collate, count = dataset.collate, itertools.count(1)
+
+    def collate_and_interrupt(rows):
+        interrupt(next(count))
+        return collate(rows)
+
+    def score(epoch: int) -> dict:
+        interrupt(f"epoch {epoch}")
+        here.signals.check()
+        return {"seen": epoch}
+
+    dataset.collate = collate_and_interrupt
+
+    def plan(epoch: int):  # a first stage, which has epoch 0 to itself, is not interrupted
+        return [(dataset if epoch else make_dataset(size=30), rows) for rows in dataset.shuffled(10, 0, epoch)]
+
+    with Runtime(torch.device("cpu"), precision) as here:
+        totals, history = fit(objective, plan, score, steps, Settings(lr=1e-2, warmup=0.1), here, log, checkpoint)
+    return objective.state_dict(), totals, history, log.rows
+
+
+def same_run(one, other) -> bool:
+    """Parameters and method state, history, training loss, and the log of what both logged."""
+    losses = [{row["step"]: (row["loss"], row["penalty"], row["lr"]) for row in rows} for *_, rows in (one, other)]
+    shared = losses[0].keys() & losses[1].keys()
+    return (
+        all(torch.equal(one[0][name], other[0][name]) for name in one[0])
+        and one[2] == other[2]
+        and one[1]["train_loss"] == other[1]["train_loss"]
+        and counts(one) == counts(other)
+        and all(losses[0][step] == losses[1][step] for step in shared)
+    )
+
+
+def counts(result) -> tuple[int, ...]:
+    """Of steps, examples and tokens."""
+    totals = result[1]
+    rates = (totals["examples_per_second"], totals["tokens_per_second"])
+    return totals["steps"], *(round(rate * totals["seconds"]) for rate in rates)
+
+
+def sends(number: int, at):
+    return lambda here: os.kill(os.getpid(), number) if here == at else None
+
+
+@pytest.mark.parametrize("at", [1, 3, 5, "epoch 1", "epoch 3"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_resumed_equals_uninterrupted(option, at, tmp_path):
+    checkpoint = Checkpoints(tmp_path / "checkpoint")
+    with pytest.raises(Interrupted) as stop:
+        run(option, checkpoint, sends(signal.SIGTERM, at))
+    assert stop.value.status == 143
+    whole, resumed = run(option, Checkpoints(None)), run(option, Checkpoints(tmp_path / "checkpoint"))
+    assert same_run(whole, resumed)
+    assert resumed[2] == [{"epoch": e, "seen": e} for e in (1, 2, 3)]
+    assert counts(resumed)[:2] == (STEPS, 80) and resumed[1]["epochs"] == 3  # 30 + 30 + 20 examples
+    checkpoint.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_scale_of_fp16_is_kept(tmp_path, monkeypatch):
+    """It starts so high that the first steps are skipped; a resumed run must not skip again."""
+    scaler = lambda self: torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=3)  # noqa: E731
+    monkeypatch.setattr(Runtime, "scaler", scaler)
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoints(tmp_path), sends(signal.SIGTERM, 5), precision="fp16")
+    whole, resumed = (run("finetune", c, precision="fp16") for c in (Checkpoints(None), Checkpoints(tmp_path)))
+    assert same_run(whole, resumed)
+
+
+def test_the_step_is_finished_first(tmp_path):
+    checkpoint = Checkpoints(tmp_path)
+    with pytest.raises(Interrupted):
+        run("finetune", checkpoint, sends(signal.SIGINT, 4))
+    assert [path.name.split("-")[1] for path in checkpoint.files()] == ["step3", "step4"]
+
+
+def test_ctrl_c_twice_does_not_wait(tmp_path):
+    def twice(here):
+        if here == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("finetune", Checkpoints(tmp_path), twice)
+    assert [path.name.split("-")[1] for path in Checkpoints(tmp_path).files()] == ["step3"]
+
+
+def test_outside_of_training_a_signal_ends_at_once():
+    with pytest.raises(Interrupted, match="SIGTERM"), Runtime(torch.device("cpu")):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_every_so_many_steps_or_minutes(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Checkpoints, "write", lambda self, step, *_: saved.append(step))
+    run("finetune", Checkpoints(tmp_path, steps=2))
+    assert saved == [2, 3, 5, 6, 8, 8]  # two steps after the last, and at each epoch's end
+    saved.clear()
+    run("finetune", Checkpoints(tmp_path, minutes=0.0))
+    assert saved == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8]
+    saved.clear()
+    run("finetune", Checkpoints(tmp_path, minutes=60))
+    assert saved == [3, 6, 8]
+
+
+def test_only_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path, caplog):
+    checkpoint = Checkpoints(tmp_path, steps=1)
+    with pytest.raises(Interrupted):
+        run("smart", checkpoint, sends(signal.SIGINT, 5))
+    _, last = checkpoint.files()
+    good = last.read_bytes()
+    for place in (9, len(good) // 2, len(good) - 1):  # in the header, and in tensors
+        last.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        assert Checkpoints(tmp_path).load(*parts("smart"))["step"] == 4
+        assert f"{last} is damaged" in caplog.text
+        last.write_bytes(good)
+    last.write_bytes(last.read_bytes()[:-100])
+    assert same_run(run("smart", Checkpoints(None)), run("smart", Checkpoints(tmp_path)))
+    for path in Checkpoints(tmp_path).files():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="no checkpoint is undamaged; delete the folder"):
+        run("smart", Checkpoints(tmp_path))
+
+
+def test_a_damaged_checkpoint_goes_before_a_good_one_does(tmp_path):
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoints(tmp_path, steps=1), sends(signal.SIGINT, 5))
+    good, last = Checkpoints(tmp_path).files()
+    last.write_bytes(b"")
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoints(tmp_path), sends(signal.SIGINT, 1))
+    assert [path.name.split("-")[1] for path in Checkpoints(tmp_path).files()] == ["step4", "step5"]
+    assert good.exists() and not last.exists()
+
+
+def test_other_files_in_the_folder_are_none_of_ours(tmp_path):
+    for name in ("x-step1-y.safetensors", f"7-step1-{'0' * 64}.safetensors"):
+        (tmp_path / name).mkdir()
+    run("finetune", Checkpoints(tmp_path))
+    assert len(Checkpoints(tmp_path).files()) == 2
+
+
+def parts(option: str):
+    objective = Objective(make_model(), build(option))
+    objective.method.attach(objective.model)
+    return objective, [training.AdamW(training.parameter_groups(objective.model, 0.01))]
+
+
+def test_a_checkpoint_of_another_model_or_another_length(tmp_path):
+    run("smart", Checkpoints(tmp_path))
+    with pytest.raises(InputError, match="is of another model or method"):
+        Checkpoints(tmp_path).load(*parts("finetune"))
+    with pytest.raises(InputError, match="was to take 8 steps, and now 9"):
+        run("smart", Checkpoints(tmp_path), steps=9)
+
+
+def test_a_state_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
+    forward = Objective.forward
+
+    def poisoned(self, batch):
+        loss, terms = forward(self, batch)
+        factor = float("nan") if len(Checkpoints(tmp_path).files()) == 2 else 1.0
+        return loss * factor, {name: term * factor for name, term in terms.items()}
+
+    monkeypatch.setattr(Objective, "forward", poisoned)
+    with pytest.raises(TrainingError, match="step 3: the loss is not finite"):
+        run("finetune", Checkpoints(tmp_path, steps=1))
+    assert Checkpoints(tmp_path).load(*parts("finetune"))["step"] == 2
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
+    """A real one: the system refuses to let a file grow."""
+    with pytest.raises(Interrupted):
+        run("finetune", Checkpoints(tmp_path), sends(signal.SIGINT, 2))
+    (kept,) = Checkpoints(tmp_path).files()
+    code = "import sys, test_checkpoint as t; t.run('finetune', t.Checkpoint(t.Path(sys.argv[1])))"
+    limit = kept.stat().st_size // 2
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"the checkpoint of step 3 cannot be written to {tmp_path}: " in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == [kept]
+    assert same_run(run("finetune", Checkpoints(None)), run("finetune", Checkpoints(tmp_path)))

@@ -1,0 +1,80 @@
+"""Devices, precisions, seeds, and two processes that train as one."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from minbert.errors import InputError
+from minbert.training import runtime
+
+CPU = torch.device("cpu")
+
+
+def test_precision(monkeypatch):
+    monkeypatch.setattr(runtime, "computes_bf16", lambda device: True)
+    assert runtime.choose_precision("auto", CPU, needs_fp32=False) == "bf16"
+    assert runtime.choose_precision("auto", CPU, needs_fp32=True) == "fp32"
+    monkeypatch.setattr(runtime, "computes_bf16", lambda device: False)
+    assert runtime.choose_precision("auto", CPU, needs_fp32=False) == "fp32"
+    with pytest.raises(InputError, match="use fp32"):
+        runtime.choose_precision("bf16", CPU, needs_fp32=True)
+    with pytest.raises(InputError, match="needs a CUDA device"):
+        runtime.choose_precision("fp16", CPU, needs_fp32=False)
+    with pytest.raises(InputError, match="does not compute in bfloat16"):
+        runtime.choose_precision("bf16", torch.device("cuda"), needs_fp32=False)
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert runtime.choose_device("auto").type == "cpu"
+    with pytest.raises(InputError, match="--device cuda: there is none here"):
+        runtime.choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert runtime.choose_device("auto").type == "cuda"
+
+
+def test_autocast_computes_in_its_precision_and_fp32_leaves_things_alone():
+    x = torch.ones(2, 2)
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        with runtime.Runtime(CPU, precision).autocast():
+            assert (x @ x).dtype == dtype
+
+
+def test_seeds_of_neighbours_differ():
+    seeds = {runtime.derive_seed(seed, step, micro) for seed in range(5) for step in range(50) for micro in range(3)}
+    assert len(seeds) == 750 and all(0 <= seed < 2**56 for seed in seeds)
+
+
+@pytest.mark.parametrize("name", ["two_processes.py", "two_processes_multitask.py"])
+def test_two_processes_train_as_one(tmp_path, name):
+    """All options in one spawned pair: see the script, which prints what differs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).with_name(name)
+    environment = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "PYTHONPATH": str(script.parent.parent),
+        "OMP_NUM_THREADS": "1",
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path)],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=200)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    assert "all equal" in outputs[0]
