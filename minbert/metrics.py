@@ -3,6 +3,8 @@
 Shapes: predictions and labels [N], class numbers or numbers.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from minbert.task import Task
@@ -78,7 +80,7 @@ def score(task: Task, values: dict[str, float]) -> float:
     return float(np.mean([value for name, value in values.items() if name.partition("-")[0] in task.score]))
 
 
-def average_score(tasks: list[Task], scores: dict[str, float]) -> float:
+def average_score(tasks: Sequence[Task], scores: dict[str, float]) -> float:
     """The mean of the tasks' scores as on CS224N's leaderboard, where a correlation r counts as (r + 1)/2."""
     shares = []
     for task in tasks:

@@ -60,7 +60,7 @@ def is_inserted(name: str) -> bool:
 
 
 def current_name(name: str) -> str:
-    """A name in a file -> today's published name: no "bert." in front, and LayerNorm's gamma is weight, beta is bias."""
+    """A name in a file -> today's name: without "bert." in front; gamma and beta of a LayerNorm are weight and bias."""
     name = name.removeprefix("bert.")
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 

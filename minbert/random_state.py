@@ -1,4 +1,4 @@
-"""Random seeds and generator states: how a run is repeated bit for bit, and a second pass meets the first one's masks."""
+"""Seeds and generator states: how a run is repeated bit for bit, and how a second pass draws the masks of the first."""
 
 import hashlib
 from collections.abc import Iterator

@@ -34,12 +34,12 @@ class Examples:
     left_out: list[int]  # line numbers of records without a label
 
 
-def read_examples(task: Task, data: Path, split: str) -> Examples:
+def read_examples(task: Task, data: Path | str, split: str) -> Examples:
     """Read the file of one split of `task` below the folder `data`.
 
     Raises InputError that names file and line: no such file, not UTF-8, a missing column, an unknown label, no rows.
     """
-    paths = task.paths(data, split)
+    paths = task.paths(Path(data), split)
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         raise InputError(describe_missing(task, Path(data), split, paths))

@@ -28,8 +28,7 @@ class BatchSampler:
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, epochs: int | None, max_steps: int | None = None):
         self.datasets, self.batch_size, self.seed = [dataset], batch_size, seed
         epoch_steps = math.ceil(len(dataset) / batch_size)
-        self.steps = max_steps or epochs * epoch_steps  # of the whole run
-        self.epochs = math.ceil(self.steps / epoch_steps)
+        self.steps = total_steps(epoch_steps, epochs, max_steps)
 
     def epoch(self, number: int) -> Steps:
         """The steps of epoch `number`, from 1. They follow from the seed and the number alone."""
@@ -55,7 +54,7 @@ class TaskBatchSampler:
         self.datasets, self.sampling, self.batch_size, self.seed = datasets, sampling, batch_size, seed
         self.sizes = [math.ceil(len(dataset) / batch_size) for dataset in datasets]  # N_i
         self.epoch_steps = sum(self.sizes)
-        self.steps = max_steps or epochs * self.epoch_steps  # of the whole run
+        self.steps = total_steps(self.epoch_steps, epochs, max_steps)
         self.epochs = math.ceil(self.steps / self.epoch_steps)
 
     def epoch(self, number: int) -> Steps:
@@ -113,6 +112,15 @@ class TaskBatchSampler:
         for number in itertools.count(passes + 1):
             yield from self.datasets[i].shuffled(self.batch_size, self.seed, number)[skipped:]
             skipped = 0
+
+
+def total_steps(epoch_steps: int, epochs: int | None, max_steps: int | None) -> int:
+    """The number of steps of the whole run. Raises ValueError if neither `epochs` nor `max_steps` gives it."""
+    if max_steps is not None:
+        return max_steps
+    if epochs is None:
+        raise ValueError("give epochs or max_steps")
+    return epochs * epoch_steps
 
 
 def apportion(total: int, shares: list[float]) -> list[int]:

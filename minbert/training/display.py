@@ -51,5 +51,7 @@ def describe_kept_epoch(kept: dict, best: dict, last: dict) -> str:
     if kept is last and last["dev"]["score"] == best["dev"]["score"]:
         return f"kept epoch {kept['epoch']}, the last: no epoch has a better dev score"
     if kept is best:
-        return f"kept epoch {kept['epoch']}, the best on dev: the last, epoch {last['epoch']}, has {last['dev']['score']:.4f}"
-    return f"kept epoch {kept['epoch']}, the last: epoch {best['epoch']} has the best dev score, {best['dev']['score']:.4f}"
+        other = f"the last, epoch {last['epoch']}, has {last['dev']['score']:.4f}"
+        return f"kept epoch {kept['epoch']}, the best on dev: {other}"
+    other = f"epoch {best['epoch']} has the best dev score, {best['dev']['score']:.4f}"
+    return f"kept epoch {kept['epoch']}, the last: {other}"

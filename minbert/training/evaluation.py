@@ -2,16 +2,16 @@
 
 import numpy as np
 import torch
-from torch import nn
 
 from minbert import metrics
+from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.task import Task
 from minbert.training.runtime import Runtime
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, dataset: Dataset, batch_size: int, runtime: Runtime) -> np.ndarray:
+def predict_logits(model: SentenceModel, dataset: Dataset, batch_size: int, runtime: Runtime) -> np.ndarray:
     """Logits [N,C] in the file's order, in eval mode. The ranks share the work, and each example counts once."""
     model.eval()
     logits = torch.zeros(len(dataset), dataset.task.outputs, device=runtime.device)
@@ -29,7 +29,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: SentenceModel,
         data: dict[str, dict[str, Dataset]],  # by task and split
         batch_size: int,
         runtime: Runtime,
@@ -62,7 +62,9 @@ class Evaluator:
         A split can have several files. The metrics of MNLI's second one are named accuracy-mismatched, and the score is
         the mean over the files.
         """
-        values, majority, failures = {}, {}, []
+        values: dict[str, float] = {}
+        majority: dict[str, float] = {}
+        failures = []
         for file in task.splits(split):
             logits, labels = self.logits(task.name, file), self.data[task.name][file].labels.numpy()
             predictions = metrics.predictions_from_logits(task, logits)

@@ -15,11 +15,12 @@ from minbert.random_state import derive_seed
 from minbert.schedules import SCHEDULES
 from minbert.task import Batch
 from minbert.training.best import BestWeights
-from minbert.training.checkpoint import Checkpoints, LoopState, TrainingState
+from minbert.training.checkpoint import Checkpoints
 from minbert.training.log import LOG_EVERY, StepRecord, TrainingLog
 from minbert.training.objective import Objective
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
+from minbert.training.state import LoopState, TrainingState
 
 
 def discard(row: dict) -> None:

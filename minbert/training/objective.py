@@ -3,15 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from minbert.classifier import SentenceModel
 from minbert.task import Batch
 
 
 class Objective(nn.Module):
     """task weight x loss + the sum of the method's penalties. DDP wraps this module, and a checkpoint saves it."""
 
-    def __init__(self, model: nn.Module, method: nn.Module, loss_weights: dict[str, float] | None = None):
+    def __init__(self, model: SentenceModel, method: nn.Module, loss_weights: dict[str, float] | None = None):
         super().__init__()
-        self.model, self.method = model, method
+        self.model = model
+        self.method = method  # a regularizers.base.Method; minbert does not import it
         self.loss_weights = loss_weights or {}  # by the task's name; 1 for a task that is not there
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

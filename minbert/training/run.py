@@ -145,7 +145,8 @@ def introduction(
     for splits in examples.values():
         yield from (describe_skipped_rows(rows) for rows in splits.values() if rows.left_out)
     sizes_of_data = " + ".join(str(len(dataset)) for dataset in sampler.datasets)
-    yield f"{settings.option} on {settings.title}: {sizes_of_data} examples, {sampler.steps} steps, {runtime.describe()}"
+    length = f"{sizes_of_data} examples, {sampler.steps} steps"
+    yield f"{settings.option} on {settings.title}: {length}, {runtime.describe()}"
     yield "trains {:,} of {:,} parameters; {:,} added".format(*sizes.values())
     if isinstance(sampler, TaskBatchSampler):
         yield f"sampling {sampler.describe()}"

@@ -20,7 +20,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """One process of a run. A feature that is off is a null object (nullcontext, a disabled scaler): the loop has no `if`."""
+    """One process of a run. What is off is a null object (nullcontext, a disabled scaler), so the loop has no `if`."""
 
     device: torch.device
     precision: str = "fp32"  # fp32, bf16 or fp16
@@ -111,8 +111,9 @@ class Runtime:
 def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = False) -> Runtime:
     """Choose device and precision, and join the other processes if torchrun started this one.
 
-    `needs_fp32`: the method perturbs its input by less than bf16 resolves. Raises InputError for a device or a precision
-    that this machine does not have, or that the method does not allow.
+    `needs_fp32`: the method perturbs its input by less than bf16 resolves.
+
+    Raises InputError for a device or a precision that this machine does not have, or that the method does not allow.
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = choose_device(device)

@@ -95,10 +95,17 @@ class CommonSettings:
     out: str | None = setting(None, "run folder (default runs/<task>-<option>-seed<seed>-<time>)")
     resume: str | None = setting(None, "run folder of a stopped run, to go on with its own settings")
 
-    # Each program's class defines these three.
-    multitask: ClassVar[bool]
-    names: ClassVar[tuple[str, ...]]  # of the tasks
-    loss_weights: ClassVar[dict[str, float]]  # factors of the tasks' losses; 1 for a task that is not there
+    multitask: ClassVar[bool]  # whether the program trains several tasks, with a table of scores for each
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tasks. Each program has its own setting for them."""
+        raise NotImplementedError
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The factors of the tasks' losses; 1 for a task that is not there."""
+        return {}
 
     def check(self) -> "CommonSettings":
         """Raise InputError for a value out of range or two settings that contradict each other."""
@@ -123,7 +130,7 @@ class CommonSettings:
         return self
 
     def resolve(self, **defaults) -> "CommonSettings":
-        """Fill in what the user left open: from `defaults` (an option's lr, the sample's recipe), else the usual value."""
+        """Replace None: by `defaults` (an option's lr, the sample's recipe), else by the usual value."""
         usual = {
             "lr": 2e-5,
             "epochs": 3 if self.max_steps is None else None,
@@ -171,7 +178,6 @@ class Settings(CommonSettings):
     task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
 
     multitask = False
-    loss_weights = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -240,7 +246,7 @@ def is_utf8(text: str) -> bool:
     return text.encode(errors="replace") == text.encode(errors="surrogateescape")
 
 
-def value_type(f: Field) -> type:
+def value_type(f: Field) -> Any:
     """The type of one value of a field: int of `int | None`, str of `tuple[str, ...]`."""
     return get_args(f.type)[0] if get_args(f.type) else f.type
 

@@ -1,4 +1,4 @@
-"""Tiny stand-ins for everything: a random BERT of odd sizes, its tokenizer, tasks, batches, datasets."""
+"""Factories: a tiny random BERT of odd sizes, its tokenizer, tasks, batches, datasets, the state of a run."""
 
 import random
 import tempfile
@@ -6,30 +6,32 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer as Backend
 
-from minbert import losses, weights
+from minbert import losses
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.readers import Example, Examples
 from minbert.data.tasks import TASKS
+from minbert.optimizer import AdamW, parameter_groups
+from minbert.published import is_inserted
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer, word_piece
+from minbert.training.best import BestWeights
+from minbert.training.state import LoopState, TrainingState
+from minbert.training.log import TrainingLog
+from minbert.training.loop import discard
+from minbert.training.objective import Objective
 from minbert.training.runtime import Runtime
 from regularizers import build
 
 CPU = Runtime(torch.device("cpu"))
 
-
-torch.set_num_threads(1)  # the tensors here are too small to share out
-
-
 WORDS = "the a cat dog bird fish sees hears likes red green small big not and or runs sleeps".split()
 
-
 VOCABULARY = ["[UNK]", "[CLS]", "[PAD]", "[SEP]", "[MASK]", *WORDS, "##s", ",", ".", '"']
-
 
 CONFIG = BertConfig(
     vocab_size=len(VOCABULARY) + 3,
@@ -40,7 +42,6 @@ CONFIG = BertConfig(
     max_position_embeddings=40,
     initializer_range=0.3,
 )
-
 
 # The kinds of output that a method must work for, and the two ways to compare sentences that are encoded alone.
 KINDS = {
@@ -53,7 +54,6 @@ KINDS = {
     "separate classes": replace(TASKS["mnli"], separate=True),
     "separate regression": replace(TASKS["stsb"], separate=True),
 }
-
 
 # A first stage long enough to go through all its parts; what it finds is tested in test_mutual_information.py.
 QUICK = {"STEPS": 10, "EVERY": 5, "DRAWS": 2, "FEWEST_EXAMPLES": 16}
@@ -101,15 +101,13 @@ def sentence(rng: random.Random) -> str:
     return " ".join(rng.choices(WORDS, k=rng.randint(3, 8)))
 
 
-COURSE = ("sst5", "quora", "sts")
-
+COURSE = ("sst5", "quora", "sts")  # the tasks of the fixture `course`, Stanford's files
 
 COURSE_COLUMNS = {
     "sst5": ["", "id", "sentence", "sentiment"],
     "quora": ["", "id", "sentence1", "sentence2", "is_duplicate"],
     "sts": ["", "id", "sentence1", "sentence2", "similarity"],
 }
-
 
 COURSE_SIZES = {"train": (50, 66, 34), "dev": (21, 30, 26), "test": (5, 6, 7)}
 
@@ -118,16 +116,6 @@ def label_of(task: str, texts: list[str], rng: random.Random) -> str:
     """Something that can be learned: of the number of words."""
     words = len(texts[0].split())
     return {"sst5": str(words % 5), "quora": f"{words % 2}.0", "sts": str(words - 3 + rng.random() / 2)}[task]
-
-
-class Log:
-    """What training.fit wants of a run: it keeps the rows of the log."""
-
-    def __init__(self):
-        self.rows = []
-
-    def log(self, row: dict) -> None:
-        self.rows.append(row)
 
 
 def make_dataset(task=TASKS["rte"], size: int = 24, seed: int = 0) -> Dataset:
@@ -140,7 +128,25 @@ def make_dataset(task=TASKS["rte"], size: int = 24, seed: int = 0) -> Dataset:
     return Dataset(task, Examples(Path("rows.tsv"), rows, []), Tokenizer(vocabulary_backend()), 32)
 
 
-def vocabulary_backend():
+class ListSampler:
+    """The same batches, given as lists of rows, in each epoch. What training.fit wants of a sampler."""
+
+    def __init__(self, dataset: Dataset, batches: list[list[int]], steps: int | None = None):
+        self.datasets, self.batches, self.steps = [dataset], batches, steps or len(batches)
+
+    def epoch(self, number: int) -> list[tuple[Dataset, list[int]]]:
+        return [(self.datasets[0], rows) for rows in self.batches]
+
+
+def make_training_state(objective: Objective, total_steps: int = 8) -> TrainingState:
+    """The state of a run that has not begun."""
+    log = TrainingLog(CPU, total_steps, [task.name for task in objective.model.tasks], discard)
+    optimizers = [AdamW(parameter_groups(objective.model, 0.01)), *objective.method.optimizers()]
+    return TrainingState(objective, optimizers, CPU.scaler(), BestWeights(), log, LoopState(total_steps))
+
+
+def vocabulary_backend() -> Backend:
+    """The WordPiece tokenizer of VOCABULARY."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
         return word_piece(Path(folder))
@@ -155,4 +161,4 @@ def attached(option: str, settings=(), *tasks, **config) -> SentenceModel:
 
 def inserted(model) -> dict[str, torch.Tensor]:
     """The parameters that plain BERT does not have, by name."""
-    return {name: p for name, p in model.bert.named_parameters() if weights.is_inserted(name)}
+    return {name: p for name, p in model.bert.named_parameters() if is_inserted(name)}

@@ -1,0 +1,97 @@
+"""What training changes, and so what a checkpoint holds: the position of the loop, and every tensor and number."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minbert.published import plain_name
+from minbert.training.best import BestWeights
+from minbert.training.log import LogState, TrainingLog
+
+
+@dataclass
+class LoopState:
+    """The position of the loop: steps done, the epoch under way, the scores of the epochs before."""
+
+    total_steps: int
+    step: int = 0  # optimizer steps done
+    epoch: int = 1
+    step_in_epoch: int = 0  # steps done in this epoch
+    history: list[dict] = field(default_factory=list)
+
+    def is_running(self) -> bool:
+        """Whether steps are left. An epoch whose steps are done, but not yet scored, is still running."""
+        return self.step < self.total_steps or self.step_in_epoch > 0
+
+    def end_epoch(self, scores: dict) -> None:
+        self.history.append({"epoch": self.epoch, **scores})
+        self.epoch, self.step_in_epoch = self.epoch + 1, 0
+
+
+@dataclass
+class TrainingState:
+    """Everything that training changes: tensors and plain JSON values. `load` restores it to the last bit."""
+
+    objective: nn.Module
+    optimizers: list[torch.optim.Optimizer]  # the main one, then those of the method
+    scaler: torch.amp.GradScaler
+    best: BestWeights
+    log: TrainingLog
+    loop: LoopState
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name -> tensor. Optimizer states are optimizer.<number of the optimizer>.<of the parameter>.<name>."""
+        tensors = {f"objective.{plain_name(name)}": tensor for name, tensor in self.objective.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
+        for number, index, name, value in self.optimizer_values():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{number}.{index}.{name}"] = value
+        return tensors
+
+    def values(self) -> dict[str, Any]:
+        """The rest, as plain JSON. Call log.fetch() before: the losses of pending steps are not part of it."""
+        numbers = [entry for entry in self.optimizer_values() if isinstance(entry[3], int)]
+        return {
+            "loop": asdict(self.loop),
+            "log": asdict(self.log.state),
+            "scaler": self.scaler.state_dict(),
+            "best_score": self.best.score if self.best.weights else None,
+            "optimizer_numbers": numbers,
+        }
+
+    def optimizer_values(self) -> list[tuple[int, int, str, Any]]:
+        """(number of the optimizer, number of the parameter, name, value) of all values in optimizer states."""
+        return [
+            (number, index, name, value)
+            for number, optimizer in enumerate(self.optimizers)
+            for index, slots in optimizer.state_dict()["state"].items()
+            for name, value in slots.items()
+        ]
+
+    def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Put a saved state back. Raises RuntimeError or ValueError if it is of another model or method."""
+        # While a method is attached, wrapped modules have another name than in the file: see plain_name.
+        names = {plain_name(name): name for name in self.objective.state_dict()}
+        parameters: dict[str, Tensor] = {}
+        states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "objective":
+                parameters[names.get(rest, rest)] = tensor
+            elif kind == "best":
+                self.best.weights[rest] = tensor
+            else:
+                number, index, slot = rest.split(".", 2)
+                states[int(number)].setdefault(int(index), {})[slot] = tensor
+        for number, index, slot, value in values["optimizer_numbers"]:
+            states[number].setdefault(index, {})[slot] = value
+        self.objective.load_state_dict(parameters)
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if self.best.weights:
+            self.best.score = values["best_score"]
+        self.scaler.load_state_dict(values["scaler"])
+        self.loop = LoopState(**values["loop"])
+        self.log.state = LogState(**values["log"])
