@@ -1,8 +1,8 @@
 """FT+Noise, the baseline of LNSR's ablation (section 5.1): noise without a penalty.  Noise Stability Regularization for
 Improving BERT Fine-tuning.  Hua et al., NAACL 2021, arXiv:2107.04835.
 
-Idea: if noise alone helped, as augmentation of data does, no penalty would be needed. So the clean pass itself gets
-noise on the input of one layer while it trains, and the task loss has to cope.
+Idea: noise works as data augmentation too. This method shows how much of LNSR's gain comes from noise alone. It puts
+noise on the input of one layer in the clean pass of training, and adds no penalty.
 
 Objective (x^b input of layer b):
   (m1)  min_θ  E[L(f(x^b + ε; θ), y)],   ε_i ~ N(0, σ²)
@@ -11,17 +11,18 @@ Symbols:  paper | code       | default
           b     | self.layer | 1, the embedding output
           σ     | self.sigma | 1.5e-2, as in lnsr.py; not given
 
-Cost: none but the drawing.
+Cost: no extra pass; only the noise is drawn.
 
 Differences:
-  D1  The noise is on a layer's input; the paper says output, of the layer below. Padding gets none, and evaluation
-      neither.
+  D1  The noise is on a layer's input. The paper says that it is on the output of the layer below. Padding gets no
+      noise, and there is none in evaluation.
 """
 
-import torch
 from torch import Tensor
 
+from minbert.classifier import SentenceModel
 from regularizers.base import Method, Wrapper, check_layer, check_not_negative
+from regularizers.perturbation import draw_noise
 
 
 class Noise(Method):
@@ -34,7 +35,7 @@ class Noise(Method):
         self.layer, self.sigma = layer, sigma
         check_not_negative(self, "sigma")
 
-    def attach(self, model) -> None:
+    def attach(self, model: SentenceModel) -> None:
         check_layer(self.layer, model)
         if self.sigma:
             layers, number = model.bert.layers, self.layer - 1
@@ -44,7 +45,7 @@ class Noise(Method):
 class NoisyInput(Wrapper):
     """A layer whose input is noisy in training."""
 
-    nesting_order = 9  # outside of all else that is around the layer
+    nesting_order = 9  # outside of every other wrapper of the layer
 
     def __init__(self, sigma: float):
         super().__init__()
@@ -53,5 +54,5 @@ class NoisyInput(Wrapper):
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]; mask [B,1,1,T]"""
         if self.training:
-            h = h + self.sigma * torch.randn_like(h) * mask[:, 0, 0, :, None]  # (m1) D1
+            h = h + self.sigma * draw_noise(h, real=mask[:, 0, 0])  # (m1) D1
         return self.base(h, mask, task)

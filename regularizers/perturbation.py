@@ -1,44 +1,76 @@
-"""A second pass from a perturbed place, and what its dropout does. For SMART, R3F, LNSR and their kin.
+"""A second pass from a perturbed place: the noise, the pass, and its dropout. For SMART, R3F, LNSR and similar methods.
 
-Dropout decides what such a penalty measures. With fresh masks the two passes disagree even where the
-perturbation is 0, and the penalty is mostly dropout noise, as in R-Drop; with shared masks they differ by
-the perturbation alone.
+Dropout decides what a penalty on the difference of two passes measures. With independent masks the two passes differ
+even where the perturbation is 0, so the penalty is mostly dropout noise, as in R-Drop. With shared masks the two passes
+differ by the perturbation alone.
+
+    plain = reference(model, batch, clean, dropout)                  the pass to perturb, and to compare with
+    noise = draw_noise(plain.hidden[0], batch.attention_mask)
+    logits = second_pass(model, batch, plain.hidden[0] + eps * noise, clean, dropout)
+
+B batch, T tokens, D width, C outputs, L layers.
 """
 
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import torch
 from torch import Tensor
 
-from minbert.random_state import replay
+from minbert.classifier import Output, SentenceModel
+from minbert.random_state import GeneratorState, replay
+from minbert.task import Batch
 
+# The dropout masks of a second pass. "shared" repeats the masks of the clean pass. "independent" draws new masks.
+# "off" runs without dropout, and compares with a pass without dropout too.
 DROPOUT = ("shared", "independent", "off")
+NOISE = ("uniform", "normal")  # U(-1, 1), N(0, 1)
 
 
-def masks(model, state: tuple, dropout: str):
-    """Around a second pass: "shared" repeats the masks that the clean pass drew from the generator state `state`,
-    "independent" draws fresh ones, "off" has none (compare then with `reference`, which has none either)."""
-    if dropout == "shared":
-        return replay(state)
-    return without_dropout(model) if dropout == "off" else nullcontext()
+def draw_noise(like: Tensor, real: Tensor, kind: str = "normal") -> Tensor:
+    """Draw noise [B,T,D] of size 1, in the shape of `like` [B,T,D]. Padding, where `real` [B,T] is 0, gets none."""
+    noise = torch.randn_like(like) if kind == "normal" else 2 * torch.rand_like(like) - 1
+    return noise * real.unsqueeze(-1)  # (B,T,D) * (B,T,1)
 
 
-def second_pass(model, batch, h0: Tensor, clean, dropout: str) -> Tensor:
-    """Logits [B,C] from perturbed embeddings h0 [B,T,D]."""
-    with masks(model, clean.rng[0], dropout):
-        return model.head(model.encode(h0, batch)[-1], batch)
-
-
-def reference(model, batch, clean, dropout: str):
-    """The Output to perturb and to compare with: of the clean pass, or of a pass without dropout."""
+def reference(model: SentenceModel, batch: Batch, clean: Output, dropout: str) -> Output:
+    """The pass to perturb and to compare with: the clean pass, or one more pass without dropout."""
     if dropout != "off":
         return clean
     with without_dropout(model):
         return model(batch)
 
 
+def second_pass(model: SentenceModel, batch: Batch, h0: Tensor, clean: Output, dropout: str) -> Tensor:
+    """Logits [B,C] from a perturbed embedding output h0 [B,T,D]."""
+    with masks(model, clean.rng[0], dropout):
+        return model.head(model.encode(h0, batch)[-1], batch)
+
+
+def second_pass_from_words(model: SentenceModel, batch: Batch, noise: Tensor, clean: Output, dropout: str) -> Tensor:
+    """Logits [B,C] with noise [B,T,D] on the token vectors: before positions, segments and LayerNorm are applied."""
+    with masks(model, clean.entry, dropout):
+        return model.head(model.encode(model.embed(batch, noise), batch)[-1], batch)
+
+
+def second_pass_from_layer(
+    model: SentenceModel, batch: Batch, h: Tensor, start: int, clean: Output, dropout: str
+) -> tuple[Tensor, ...]:
+    """The outputs of the layers start+1 to L, each [B,T,D], from a perturbed h = hidden[start] [B,T,D]."""
+    with masks(model, clean.rng[start], dropout):
+        return model.encode(h, batch, start)
+
+
+def masks(model: SentenceModel, state: GeneratorState, dropout: str) -> AbstractContextManager:
+    """Run the body with the masks that `dropout` names. `state` is the generator's state in the clean pass."""
+    if dropout == "shared":
+        return replay(state)
+    return without_dropout(model) if dropout == "off" else nullcontext()
+
+
 @contextmanager
-def without_dropout(model):
-    """All modules in eval mode, and each back in its own mode afterwards."""
+def without_dropout(model: SentenceModel) -> Iterator[None]:
+    """Run the body in eval mode. Afterwards each module is back in the mode it had: a frozen teacher stays in eval."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -46,8 +78,3 @@ def without_dropout(model):
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def check_dropout(dropout: str) -> None:
-    if dropout not in DROPOUT:
-        raise ValueError(f"dropout must be one of {', '.join(DROPOUT)}, not {dropout}")
