@@ -1,9 +1,8 @@
 """Frozen encoder, what the CS224N minBERT project calls `--option pretrain`.  After section 5.3 of BERT: Pre-training
 of Deep Bidirectional Transformers for Language Understanding.  Devlin et al., NAACL 2019, arXiv:1810.04805v2.
 
-Idea: the pretrained encoder, pooler included, stays as it is, and the task has to make do with a linear layer on
-the pooled [CLS]. Dropout stays on in training, as in the course's code. (Where a checkpoint has no pooler, a fresh
-one is frozen too.)
+Idea: the pretrained encoder does not change, its pooler included. Only a linear layer on the pooled [CLS] learns the
+task. Dropout stays on in training, as in the course's code.
 
 Objective: the task loss alone, minimised over the head's W and b.
 
@@ -16,6 +15,7 @@ Differences:
       layer on the pooler's output.
 """
 
+from minbert.classifier import SentenceModel
 from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, freeze
 
 
@@ -25,5 +25,5 @@ class Frozen(Method):
     lr = 1e-3
     freezes = (WEIGHTS, HIDDEN_STATES)
 
-    def attach(self, model) -> None:
+    def attach(self, model: SentenceModel) -> None:
         freeze(model)  # D1

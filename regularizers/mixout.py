@@ -1,8 +1,8 @@
 """Mixout: Effective Regularization to Finetune Large-scale Pretrained Language Models.  Lee et al., ICLR 2020,
 arXiv:1909.11299.
 
-Idea: dropout sets weights to zero at random, which after pretraining is a strange place to be pushed to. Set them to
-their pretrained values instead: the model learns to do with a mixture of itself and its start, and stays near it.
+Idea: dropout sets weights to zero at random, which is far from what pretraining has learned. Mixout sets them to their
+pretrained values instead. The model learns to work as a mixture of itself and its start, and stays near its start.
 
 Objective, numbered by us (w a weight, u its pretrained value, m a mask of Bernoulli(1-p)):
   (m1)  min_w  E_m[L(Φ(w; u, m))]
@@ -12,15 +12,15 @@ Symbols:  paper | code   | default | where
           p     | self.p | 0.9     | (m2)
           u     | target | the weight at attach | (m2)
 
-Cost: no pass; a second copy of the weights, and the mixing of each at every pass.
+Cost: no extra pass; a second copy of the weights, and every pass mixes each of them.
 
 Differences:
-  D1  The true gradient of (m2), by autograd: m / (1-p). The authors' backward leaves 1/(1-p) out, which at p = 0.9
-      makes it ten times too small. Adam hides that; clipping, and any penalty beside the loss, do not.
-  D2  One mask entry for each input of a linear layer, shared by its outputs, as in the authors' code: a neuron is
-      mixed with all that leaves it. mask="element" draws one for each weight.
-  D3  As in the authors' example: linear layers of encoder and pooler, without their biases; all dropout but the
-      head's is off, whatever --dropout says; head, embeddings and LayerNorms are not mixed.
+  D1  Autograd computes the true gradient of (m2): m / (1-p). The authors' backward leaves 1/(1-p) out, which at p = 0.9
+      makes it ten times too small. Adam hides that; clipping, and any other penalty, do not.
+  D2  Each input of a linear layer has one mask entry, shared by all outputs, as in the authors' code: all weights that
+      leave a neuron are mixed or kept together. mask="element" draws one entry for each weight.
+  D3  As in the authors' example, the weights of the linear layers of encoder and pooler are mixed. Biases, head,
+      embeddings and LayerNorms are not. All dropout except the head's is off, even if --dropout sets it.
   D4  AdamW's decay to zero is off for the mixed weights.
 """
 
@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regularizers.base import DROPOUT, WEIGHTS, Method, pretrained_ids
+from minbert.classifier import SentenceModel
+from regularizers.base import DROPOUT, WEIGHTS, Method, check_choice, pretrained_ids
 
 
 class Mixout(Method):
@@ -41,27 +42,27 @@ class Mixout(Method):
         super().__init__()
         self.p, self.mask = p, mask
         if not 0 <= p <= 1:
-            raise ValueError(f"p must lie from 0 to 1, not {p}")
-        if mask not in ("neuron", "element"):
-            raise ValueError(f"mask must be neuron or element, not {mask}")
+            raise ValueError(f"p must be from 0 to 1, not {p}")
+        check_choice(self, "mask", ("neuron", "element"))
 
-    def attach(self, model) -> None:
+    def attach(self, model: SentenceModel) -> None:
         if not self.p:
             return
-        ours = pretrained_ids(model)
+        pretrained = pretrained_ids(model)
         for module in list(model.bert.modules()):
             for name, child in module.named_children():
-                if isinstance(child, nn.Linear) and id(child.weight) in ours:
+                if isinstance(child, nn.Linear) and id(child.weight) in pretrained:
                     setattr(module, name, MixLinear(child, self.p, self.mask))  # D3
                 elif isinstance(child, nn.Dropout):
                     child.p = 0.0
 
-    def undecayed(self, model) -> tuple[Tensor, ...]:
+    def undecayed(self, model: SentenceModel) -> tuple[Tensor, ...]:
         return tuple(module.weight for module in model.modules() if isinstance(module, MixLinear))  # D4
 
 
 class MixLinear(nn.Module):
-    """A linear layer that trains with weights mixed with those it began with. The parameters are the layer's own."""
+    """A linear layer that trains with a mixture of its weights and their start. It has the parameters of the layer that
+    it replaces, under the same names."""
 
     def __init__(self, linear: nn.Linear, p: float, mask: str):
         super().__init__()
@@ -75,6 +76,6 @@ class MixLinear(nn.Module):
     def mixed(self) -> Tensor:
         """Φ(w; u, m) [out,in]"""
         like = self.weight if self.mask == "element" else self.weight[:1]  # D2
-        kept = (torch.rand_like(like) >= self.p).to(self.weight.dtype)
+        keep = (torch.rand_like(like) >= self.p).to(self.weight.dtype)
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
-        return self.target + kept * (self.weight - self.target) * scale  # (m2) D1
+        return self.target + keep * (self.weight - self.target) * scale  # (m2) D1

@@ -1,11 +1,11 @@
 """PALs: BERT and PALs: Projected Attention Layers for Efficient Adaptation in Multi-Task Learning.  Stickland and
 Murray, ICML 2019, arXiv:1902.02671v2.
 
-Idea: all tasks share one BERT, which they train together, and each task has small modules of its own beside its
-layers. A PAL is attention in a space narrower than BERT's, and the way in and out of that space is shared by all
-layers. The low-rank module has no attention, and its own way in and out in each layer.
+Idea: all tasks share one BERT, which they train together, and each task has small modules of its own in parallel to the
+layers. A PAL is attention in a space that is narrower than BERT's. All layers share the two projections into that space
+and out of it. The low-rank module has no attention, and two projections of its own in each layer.
 
-Objective: the task loss alone, minimised over BERT, the head, and what the task inserts. With h [B,T,D] the input of
+Objective: the task loss alone, minimised over BERT, the head, and the inserted modules. With h [B,T,D] the input of
 a layer, a = LN(h + Attention(h)) inside it, and V^E, V^D between D and the width m (numbered by us):
   (m1)  h' = LN(a + FFN(a) + TS(h))
   (m2)  TS(h) = V^D g(V^E h)
@@ -16,17 +16,18 @@ Symbols:  paper | code         | default           | where
           m     | self.size    | 204, low-rank 100 | (m2)
           heads | self.heads   | 12, see D2        | (m3)
                 | self.out_act | none, see D2      | (m2)
-                | self.freezes | freeze=false      | freeze=true: BERT stays as it is, only what is inserted and the
-                                                     head train; the default learning rate is that of adapters, 3e-4
+                | self.freezes | freeze=false      | freeze=true: BERT does not change, only the inserted modules
+                                                     and the head train; the default learning rate is that of
+                                                     adapters, 3e-4
           Fresh weights are drawn as BERT's were, N(0, 0.02²), and biases are 0.
 
-Cost: no extra pass. BERT-base, a task: 1,819,836 parameters (PAL), 1,853,616 (low-rank).
+Cost: no extra pass. For BERT-base, each task has 1,819,836 parameters (PAL) or 1,853,616 (low-rank).
 
 Differences:
   D1  The paper prints h' = LN(h + SA(h) + TS(h)), where SA stands for attention, its LayerNorm and FFN together.
       (m1) is what its code (Bert-n-Pals) computes.
-  D2  The paper has 12 heads and nothing after V^D; that code has 6 heads and a GELU there: heads=6, out_act=gelu.
-  D3  No dropout on the attention of a PAL; that code has BERT's.
+  D2  The paper has 12 heads and no activation after V^D. That code has 6 heads and a GELU there: heads=6, out_act=gelu.
+  D3  The attention of a PAL has no dropout. In that code it has BERT's.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, Wrapper, check_at_least_one, freeze
+from minbert.classifier import SentenceModel
+from regularizers.base import HIDDEN_STATES, WEIGHTS, Method, Wrapper, check_at_least_one, check_choice, freeze
 
 
 class Pal(Method):
@@ -49,18 +51,17 @@ class Pal(Method):
         check_at_least_one(self, "size")
         if heads < 1 or size % heads:
             raise ValueError(f"heads must divide size, and {heads} does not divide {size}")
-        if out_act not in (None, "gelu"):
-            raise ValueError(f"out_act must be none or gelu, not {out_act}")
+        check_choice(self, "out_act", (None, "gelu"))
         self.freezes, self.lr = ((WEIGHTS,), 3e-4) if freeze else ((), None)
 
-    def attach(self, model) -> None:
+    def attach(self, model: SentenceModel) -> None:
         width = model.bert.config.hidden_size
         shared = nn.ModuleDict({task.name: Projections(width, self.size) for task in model.tasks})
         model.bert.pal = shared.apply(model.bert.initialize)
         self.insert(model, lambda task: ProjectedAttention(shared[task], self.size, self.heads, self.out_act))
 
-    def insert(self, model, branch: Callable) -> None:
-        """Put branch(task) beside each layer, for each task."""
+    def insert(self, model: SentenceModel, branch: Callable[[str], nn.Module]) -> None:
+        """Put branch(task name) in parallel to each layer, for each task."""
         if self.freezes:
             freeze(model)
         for number, layer in enumerate(model.bert.layers):
@@ -72,36 +73,45 @@ class LowRank(Pal):
     def __init__(self, *, size: int = 100, freeze: bool = False):
         super().__init__(size=size, heads=1, freeze=freeze)
 
-    def attach(self, model) -> None:
+    def attach(self, model: SentenceModel) -> None:
         self.insert(model, lambda task: LowRankBranch(model.bert.config.hidden_size, self.size))
 
 
 class ParallelLayer(Wrapper):
-    nesting_order = 1  # next to the plain layer, whose parts it calls
+    """A layer with the branch of the batch's task in parallel to its feed-forward."""
+
+    nesting_order = 1  # directly around the plain layer, whose parts it calls
 
     def __init__(self, branches: nn.ModuleDict):
         super().__init__()
         self.branches = branches
 
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
+        """[B,T,D] -> [B,T,D]; mask [B,1,1,T]"""
         layer = self.base
         a = layer.attention_norm(h + layer.attention(h, mask, task))
         return layer.feed_forward_norm(a + layer.feed_forward(a, task) + self.branches[task](h, mask))  # (m1) D1
 
 
 class Projections(nn.Module):
+    """V^E, from BERT's width to the narrow one, and V^D, back."""
+
     def __init__(self, width: int, size: int):
         super().__init__()
-        self.encode, self.decode = nn.Linear(width, size), nn.Linear(size, width)  # V^E and V^D
+        self.encode, self.decode = nn.Linear(width, size), nn.Linear(size, width)
 
 
 class LowRankBranch(Projections):
+    """TS(h) without attention."""
+
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
         """[B,T,D] -> [B,T,D]"""
         return self.decode(F.gelu(self.encode(h)))  # (m2) (m4)
 
 
 class ProjectedAttention(nn.Module):
+    """TS(h) of a PAL: attention between the two shared projections."""
+
     def __init__(self, shared: Projections, size: int, heads: int, out_act: str | None):
         super().__init__()
         self.shared = (shared,)  # in a tuple: registered once, with the model, and not again in each layer
