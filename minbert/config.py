@@ -38,6 +38,8 @@ class BertConfig:
     @classmethod
     def from_json(cls, path: Path) -> "BertConfig":
         """Read a published config.json. Raises InputError that names the file and the field."""
+        if not path.exists():
+            raise InputError(f"{path} does not exist: a model folder needs config.json and model.safetensors")
         values = read_json_object(path)
         for name, supported in FIXED.items():
             if values.get(name, supported) != supported:

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import random
 from pathlib import Path
 
 import pytest
+import torch
 from support.factories import (
     COURSE,
     COURSE_COLUMNS,
@@ -21,6 +23,10 @@ from support.factories import (
 from minbert import weights
 from minbert.data.tasks import TASKS
 from regularizers import mutual_information
+
+# The tensors here are too small to share out. An explicit OMP_NUM_THREADS holds: it tests that threads change nothing.
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,12 @@
-"""What files hold of inserted modules, at which learning rate they train, and what cannot be joined with them."""
+"""What files hold of inserted modules, their default learning rate, and the methods that cannot be joined with them."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.factories import attached, inserted, make_batch, make_model
+from support.factories import attached, inserted, make_batch, make_model, make_training_state
 
 import train
 from minbert import weights
@@ -13,6 +14,7 @@ from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
+from minbert.published import is_inserted, published_name
 from minbert.training.checkpoint import Checkpoints
 from minbert.training.objective import Objective
 from regularizers import OPTIONS, build
@@ -29,7 +31,7 @@ def test_every_file_calls_the_parameters_of_bert_what_a_plain_model_calls_them(o
     keys, plain_keys = (set(load_file(tmp_path / n / "model.safetensors")) for n in ("model", "plain"))
     more = keys - plain_keys
     assert plain_keys <= keys and all(n.startswith("inserted.") for n in more) and len(more) == len(inserted(model))
-    Checkpoints(tmp_path / "checkpoint").save(1, Objective(model, method), [], {})
+    Checkpoints(tmp_path / "checkpoint").save(make_training_state(Objective(model, method)))
     (kept,) = (set(load_file(file)) for file in (tmp_path / "checkpoint").iterdir())
     assert {f"objective.model.{n}" for n in plain.state_dict() if n.startswith("bert.")} <= kept
     weights.save_trained(model, tmp_path / "trained.safetensors")
@@ -38,8 +40,8 @@ def test_every_file_calls_the_parameters_of_bert_what_a_plain_model_calls_them(o
     caplog.clear()
     bert = BertModel.from_pretrained(tmp_path / "model")
     assert all(torch.equal(p, plain.bert.get_parameter(n)) for n, p in bert.named_parameters())
-    said = [r.message for r in caplog.records]
-    assert len(said) == bool(more) and all(f"their {len(more)} tensors are left out" in text for text in said)
+    left_out = f"{tmp_path / 'model'} also holds {len(more)} tensors of modules inserted into BERT: they are left out"
+    assert [record.message for record in caplog.records] == ([left_out] if more else [])
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def adapter_run(arguments, tmp_path, capsys):
     return tmp_path / "run", capsys.readouterr().out
 
 
-def test_what_a_run_trained_is_a_small_file_that_rebuilds_it(adapter_run, model_folder):
+def test_the_parameters_that_a_run_trained_are_a_small_file_that_rebuilds_its_model(adapter_run, model_folder):
     """On the base model, with the same option attached, bit for bit."""
     folder, said = adapter_run
     sizes = json.loads((folder / "metrics.json").read_text())
@@ -58,12 +60,12 @@ def test_what_a_run_trained_is_a_small_file_that_rebuilds_it(adapter_run, model_
     assert 4 * count < file.stat().st_size < 4 * count + 10_000
     model = SentenceModel(BertModel.from_pretrained(model_folder), [TASKS["rte"]])
     build("adapter+lhuc").attach(model)
-    assert set(load_file(file)) == weights.trained(model).keys()
+    assert set(load_file(file)) == weights.trained_parameters(model).keys()
     weights.load_trained(model, file)
     saved = load_file(folder / "model" / "model.safetensors")
     for name, p in model.bert.named_parameters():
-        published = weights.published_name(name)
-        assert torch.equal(p, saved[published if weights.is_inserted(name) else f"bert.{published}"])
+        published = published_name(name)
+        assert torch.equal(p, saved[published if is_inserted(name) else f"bert.{published}"])
     assert torch.equal(model.heads["rte"].weight, saved["classifier.weight"])
 
 
@@ -77,12 +79,12 @@ def test_the_rebuilt_model_predicts_what_the_trained_one_did(tmp_path):
     rebuilt = make_model()
     torch.manual_seed(99)  # other first weights for the adapters
     build("adapter").attach(rebuilt)
-    assert not torch.equal(rebuilt.eval()(batch).logits, model.eval()(batch).logits)
+    assert not torch.allclose(rebuilt.eval()(batch).logits, model.eval()(batch).logits, atol=1e-3)
     weights.load_trained(rebuilt, tmp_path / "trained.safetensors")
-    assert torch.equal(rebuilt(batch).logits, model(batch).logits)
+    assert torch.allclose(rebuilt(batch).logits, model(batch).logits, atol=1e-6)
 
 
-def test_a_file_that_does_not_fit_is_refused_with_all_that_is_wrong(tmp_path):
+def test_trained_parameters_that_do_not_fit_are_refused_with_everything_that_is_wrong(tmp_path):
     file, model = tmp_path / "trained.safetensors", attached("adapter")
     weights.save_trained(model, file)
     tensors = load_file(file)
@@ -102,7 +104,7 @@ def test_a_file_that_does_not_fit_is_refused_with_all_that_is_wrong(tmp_path):
             weights.load_trained(model, file)
 
 
-def test_a_run_that_trains_everything_has_no_such_file(arguments, tmp_path):
+def test_a_run_that_trains_everything_writes_no_trained_safetensors(arguments, tmp_path):
     assert train.main([*arguments, "--option", "lhuc", "--max-steps", "1"]) == 0
     assert not (tmp_path / "run" / "trained.safetensors").exists()
 
@@ -113,7 +115,7 @@ def test_where_bert_is_frozen_the_default_learning_rate_is_higher():
         assert build(name).lr is None and build(name, [f"{name}.freeze=true"]).lr == 3e-4
 
 
-def test_what_needs_the_pretrained_weights_to_change_is_refused_where_they_are_frozen(monkeypatch):
+def test_a_method_that_needs_the_pretrained_weights_to_change_is_refused_where_they_are_frozen(monkeypatch):
     class Anchor(Method):
         needs = (WEIGHTS,)
 
@@ -135,7 +137,7 @@ def test_nothing_is_inserted_where_the_head_alone_trains(option):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_saved_model_can_be_loaded_with_all_that_is_in_it(option, tmp_path):
+def test_a_saved_model_loads_with_its_inserted_modules(option, tmp_path):
     model, twin = attached(option), make_model(seed=1)
     build(option).attach(twin)
     for p in model.parameters():
@@ -145,27 +147,31 @@ def test_a_saved_model_can_be_loaded_with_all_that_is_in_it(option, tmp_path):
     batch = make_batch()
     assert torch.allclose(model.eval()(batch).logits, twin.eval()(batch).logits, atol=1e-6)
     head = load_file(tmp_path / "model.safetensors")["classifier.weight"]
-    assert torch.equal(head, model.heads["rte"].weight)  # for those who know nothing of what it was trained as
+    assert torch.equal(head, model.heads["rte"].weight)  # the weight that the head computes with
 
 
-def test_a_model_of_other_methods_is_refused(tmp_path):
+def test_a_saved_model_of_other_methods_is_refused(tmp_path):
     weights.save_model(make_model(), tmp_path)
     with pytest.raises(InputError, match=r"inserted\.\S+ is missing"):
         weights.load_model(attached("adapter"), tmp_path)
 
 
-@pytest.mark.parametrize("option", ["adapter", "frozen"])
-def test_a_fresh_pooler_is_kept_with_what_trains(option, tmp_path):
-    """It is frozen, but no other file has it."""
-    plain = make_model().bert
-    tensors = {weights.published_name(n): t for n, t in plain.state_dict().items() if not n.startswith("pooler.")}
-    models = []
-    for seed in (1, 2):
-        model = make_model(seed=seed)
-        weights.fill(model.bert, tensors, tmp_path)
-        build(option).attach(model)
-        models.append(model)
-    batch = make_batch()
-    weights.save_trained(models[0], tmp_path / "trained.safetensors")
-    weights.load_trained(models[1], tmp_path / "trained.safetensors")
-    assert torch.equal(*(model.eval()(batch).logits for model in models))
+def without_pooler(seed: int, option: str) -> SentenceModel:
+    """A model whose checkpoint had no pooler, with a method attached."""
+    bert = make_model().bert
+    tensors = {published_name(n): t for n, t in bert.state_dict().items() if not n.startswith("pooler.")}
+    model = make_model(seed=seed)
+    weights.load_into(model.bert, tensors, Path("checkpoint"))
+    build(option).attach(model)
+    return model
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_fresh_pooler_trains_and_is_kept_with_what_trains(option, tmp_path):
+    """No other file has it."""
+    one, other = (without_pooler(seed, option) for seed in (1, 2))
+    assert all(p.requires_grad for p in one.bert.pooler.parameters())
+    assert not torch.equal(one.bert.pooler.weight, other.bert.pooler.weight)
+    weights.save_trained(one, tmp_path / "trained.safetensors")
+    weights.load_trained(other, tmp_path / "trained.safetensors")
+    assert all(torch.equal(p, other.get_parameter(name)) for name, p in one.named_parameters())

@@ -24,7 +24,7 @@ def kl(p, q):
     return sum(a * math.log(a / b) for a, b in zip(p, q))
 
 
-def test_task_losses():
+def test_task_losses_equal_a_slow_loop():
     labels = [2, 0]
     expected = -sum(math.log(softmax(z)[y]) for z, y in zip(Z1.tolist(), labels)) / 2
     assert losses.cross_entropy(Z1, torch.tensor(labels)).item() == pytest.approx(expected, abs=1e-12)
@@ -34,7 +34,7 @@ def test_task_losses():
     assert losses.binary_cross_entropy(z, torch.tensor([1, 0])).item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_divergences():
+def test_divergences_equal_a_slow_loop():
     rows = [(softmax(a), softmax(b)) for a, b in zip(Z1.tolist(), Z2.tolist())]
     expected = sum(kl(p, q) + kl(q, p) for p, q in rows) / 2
     assert losses.symmetric_kl(Z1, Z2).item() == pytest.approx(expected, abs=1e-12)
@@ -45,7 +45,7 @@ def test_divergences():
 
 
 @pytest.mark.parametrize("divergence", [losses.symmetric_kl, losses.bernoulli_kl, losses.squared_error])
-def test_divergences_have_their_full_gradient_on_both_sides(divergence):
+def test_divergences_are_symmetric_with_the_full_gradient_on_both_sides(divergence):
     a, b = (
         z[:, :1].clone().requires_grad_() if divergence is not losses.symmetric_kl else z.clone().requires_grad_()
         for z in (Z1, Z2)
@@ -64,7 +64,7 @@ def test_a_tiny_divergence_keeps_its_value_in_float32():
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "symmetric_kl"])
-def test_half_precision_logits_are_lifted_to_float32(name):
+def test_losses_of_half_precision_logits_are_float32(name):
     z = Z1.to(torch.bfloat16)
     other = torch.tensor([2, 0]) if name == "cross_entropy" else Z2.to(torch.bfloat16)
     assert getattr(losses, name)(z, other).dtype == torch.float32

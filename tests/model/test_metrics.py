@@ -28,7 +28,7 @@ def slow_ranks(x):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_classes(seed):
+def test_metrics_of_classes_equal_their_textbook_formulas(seed):
     rng = random.Random(seed)
     p, y = (np.array([rng.random() < share for _ in range(37)]).astype(int) for share in (0.3, 0.6))
     tp, fp, fn, tn = confusion(p, y)
@@ -40,7 +40,7 @@ def test_classes(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_numbers_with_ties(seed):
+def test_correlations_equal_their_textbook_formulas_with_ties_too(seed):
     rng = random.Random(seed)
     x, y = ([rng.choice([0, 1, 1.5, 4]) + rng.choice([0, 0, rng.random()]) for _ in range(29)] for _ in range(2))
     assert metrics.pearson(x, y) == pytest.approx(slow_pearson(x, y))
@@ -48,7 +48,7 @@ def test_numbers_with_ties(seed):
     assert metrics.spearman(x, y) == pytest.approx(slow_pearson(slow_ranks(x), slow_ranks(y)))
 
 
-def test_degenerate_inputs():
+def test_undefined_metrics_are_0():
     zeros, mixed = np.zeros(4, int), np.array([0, 1, 1, 0])
     assert metrics.f1(zeros, zeros) == 0
     assert metrics.mcc(zeros, mixed) == metrics.mcc(mixed, zeros) == 0
@@ -59,35 +59,30 @@ def test_degenerate_inputs():
 
 def test_majority_baselines_are_those_of_the_papers():
     """RTE dev has 146 of 277 entailed, MRPC dev 279 of 408 paraphrases: .53, and .748 = mean of .684 and .812."""
-    rte = metrics.majority(TASKS["rte"], np.array([0] * 146 + [1] * 131))
+    rte = metrics.majority_metrics(TASKS["rte"], np.array([0] * 146 + [1] * 131))
     assert rte == {"accuracy": pytest.approx(146 / 277)}
-    mrpc = metrics.majority(TASKS["mrpc"], np.array([1] * 279 + [0] * 129))
+    mrpc = metrics.majority_metrics(TASKS["mrpc"], np.array([1] * 279 + [0] * 129))
     assert metrics.score(TASKS["mrpc"], mrpc) == pytest.approx((279 / 408 + 2 * 279 / (279 + 408)) / 2)
-    assert metrics.majority(TASKS["cola"], np.array([1] * 7 + [0] * 3))["mcc"] == 0
-    assert metrics.majority(TASKS["stsb"], np.arange(5.0)) == {"pearson": 0, "spearman": 0}
+    assert metrics.majority_metrics(TASKS["cola"], np.array([1] * 7 + [0] * 3))["mcc"] == 0
+    assert metrics.majority_metrics(TASKS["stsb"], np.arange(5.0)) == {"pearson": 0, "spearman": 0}
 
 
 def test_the_score_of_two_files_is_their_mean():
-    """As evaluate names the metrics of MNLI."""
+    """MNLI has two dev files, and its metrics are accuracy and accuracy-mismatched."""
     assert metrics.score(TASKS["mnli"], {"accuracy": 0.75, "accuracy-mismatched": 0.4}) == pytest.approx(0.575)
     assert metrics.score(TASKS["cola"], {"mcc": 0.3, "accuracy": 0.8}) == 0.3
 
 
-def test_an_average_maps_correlations_to_shares():
+def test_the_average_over_tasks_maps_correlations_to_shares():
     """From -1..1 to 0..1: Matthews', Pearson's, Spearman's; accuracy and F1 are shares."""
-    names, scores = ("cola", "mrpc", "stsb", "mnli"), (0.2, 0.7, -0.4, 0.6)
-    majorities = (
-        {"mcc": 0.0, "accuracy": 0.7}, {"accuracy": 0.68, "f1": 0.82}, {"pearson": 0.0, "spearman": 0.0},
-        {"accuracy": 0.75, "accuracy-mismatched": 0.4},
-    )  # fmt: skip
-    results = {
-        name: {"score": score, "majority": majority, "failed": False}
-        for name, score, majority in zip(names, scores, majorities)
-    }
-    found = metrics.average([TASKS[name] for name in names], results)
-    assert found["score"] == pytest.approx((0.6 + 0.7 + 0.3 + 0.6) / 4)
-    assert found["metrics"] == dict(zip(names, scores))
-    assert found["majority"] == pytest.approx({"cola": 0.0, "mrpc": 0.75, "stsb": 0.0, "mnli": 0.575})
+    scores = {"cola": 0.2, "mrpc": 0.7, "stsb": -0.4, "mnli": 0.6}
+    assert metrics.average_score([TASKS[name] for name in scores], scores) == pytest.approx((0.6 + 0.7 + 0.3 + 0.6) / 4)
+
+
+def test_the_average_over_tasks_is_that_of_the_course():
+    """(SST accuracy + paraphrase accuracy + (STS r + 1)/2)/3: the numbers of a participant's report."""
+    scores = {"sst5": 0.524, "quora": 0.842, "sts": 0.826}
+    assert metrics.average_score([TASKS[name] for name in scores], scores) == pytest.approx(0.7597, abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +97,17 @@ def test_an_average_maps_correlations_to_shares():
         ("stsb", [[3.0], [2.0], [1.0]], [0, 2, 5], "not above the majority"),
     ],
 )
-def test_failed_runs(task, logits, labels, why):
-    found = metrics.judge(TASKS[task], np.array(logits, float), np.array(labels))["failure"]
-    assert why in found if why else found == ""
+def test_the_reason_why_a_run_failed(task, logits, labels, why):
+    task, logits, labels = TASKS[task], np.array(logits, float), np.array(labels)
+    predictions = metrics.predictions_from_logits(task, logits)
+    score = metrics.score(task, metrics.compute_metrics(task, predictions, labels))
+    baseline = metrics.score(task, metrics.majority_metrics(task, labels))
+    reason = metrics.failure_reason(logits, predictions, score, baseline)
+    assert why in reason if why else reason == ""
+
+
+def test_one_logit_above_0_predicts_class_1():
+    logits = np.array([[-0.1], [0.0], [2.0]])
+    assert metrics.predictions_from_logits(TASKS["quora"], logits).tolist() == [0, 0, 1]
+    assert metrics.predictions_from_logits(TASKS["sts"], logits).tolist() == [-0.1, 0.0, 2.0]
+    assert metrics.predictions_from_logits(TASKS["rte"], np.array([[1.0, 2.0], [0.5, 0.1]])).tolist() == [1, 0]

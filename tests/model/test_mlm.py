@@ -3,8 +3,8 @@
 import torch
 from support.factories import VOCABULARY, make_dataset, make_model
 
-from minbert.data.masking import MaskedDataset, Masking
-from minbert.mlm import IGNORE, MASKED, MLM, RANDOM, SHARE, MaskedLanguageModel, masked_cross_entropy
+from minbert.data.masking import MASKED, RANDOM, SHARE, MaskedDataset, Masking
+from minbert.mlm import IGNORE, MLM, MaskedLanguageModel, masked_cross_entropy
 from minbert.weights import read_tensors
 
 MASK = VOCABULARY.index("[MASK]")
@@ -16,7 +16,7 @@ def masked(epoch: int = 1, seed: int = 0) -> MaskedDataset:
     return MaskedDataset(dataset, Masking(len(VOCABULARY), MASK, 5), seed, epoch)
 
 
-def test_shares_of_chosen_masked_random_and_kept():
+def test_the_shares_of_chosen_masked_random_and_kept_tokens_are_those_of_the_paper():
     data = masked()
     assert data.task is MLM
     batch, plain = data.collate(list(range(900))), data.dataset.collate(list(range(900)))
@@ -40,14 +40,14 @@ def test_masks_follow_from_seed_epoch_and_rows():
     assert (masked().collate([5]).labels != IGNORE).any()  # never a batch without a loss
 
 
-def test_cls_is_asked_for_the_rows_own_word():
+def test_the_label_of_a_row_is_predicted_at_cls():
     data = masked()
     data.dataset.labels[3] = 7.0
     batch = data.collate([2, 3])
     assert batch.labels[:, 0].tolist() == [IGNORE, 7] and batch.input_ids[1, 0] == VOCABULARY.index("[CLS]")
 
 
-def test_loss_and_tied_decoder():
+def test_logits_and_loss_equal_a_slow_loop_with_the_tied_decoder():
     model, batch = MaskedLanguageModel(make_model().bert).double().eval(), masked().collate([0, 1, 2])
     logits = model(batch).logits
     rows, columns = torch.nonzero(batch.labels != IGNORE, as_tuple=True)
@@ -61,7 +61,7 @@ def test_loss_and_tied_decoder():
     assert torch.allclose(masked_cross_entropy(logits, batch.labels), total)
 
 
-def test_saved_under_published_names_and_loaded_again(tmp_path):
+def test_a_saved_model_has_published_names_and_loads_again(tmp_path):
     model = MaskedLanguageModel(make_model().bert).eval()
     model.save(tmp_path)
     names = read_tensors(tmp_path).keys()

@@ -15,7 +15,7 @@ from minbert.schedules import SCHEDULES
 
 @pytest.mark.parametrize("correct", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_equals_a_slow_loop(correct, decay):
+def test_adamw_equals_a_slow_loop(correct, decay):
     torch.manual_seed(0)
     start, grads = torch.randn(3, 5, dtype=torch.float64), torch.randn(20, 3, 5, dtype=torch.float64)
     p = nn.Parameter(start.clone())
@@ -29,7 +29,7 @@ def test_equals_a_slow_loop(correct, decay):
             assert p[i, j].item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_courses_reference():
+def test_adamw_ends_with_the_reference_weights_of_the_course():
     """The optimizer test of CS224N's minBERT: 1000 steps of regression, reference weights from its handout."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -58,13 +58,13 @@ def run_both(eps: float, steps: int = 30):
     return (ours - theirs).abs().max().item()
 
 
-def test_equals_torch_where_eps_does_not_matter():
+def test_adamw_equals_that_of_torch_where_eps_does_not_matter():
     assert run_both(eps=1e-14) < 1e-12
     assert run_both(eps=1e-2) > 1e-4  # elsewhere the place of ε shows
 
 
 @pytest.mark.parametrize("correct, expected", [(True, -1e-3), (False, -1e-3 * math.sqrt(10))])
-def test_first_step(correct, expected):
+def test_the_first_step_is_lr_and_root_10_times_that_without_correction(correct, expected):
     p = nn.Parameter(torch.zeros(2, dtype=torch.float64))
     p.grad = torch.ones(2, dtype=torch.float64)
     AdamW([p], lr=1e-3, eps=0, correct_bias=correct).step()
@@ -86,13 +86,13 @@ def test_decay_follows_the_step_and_is_not_corrected():
     assert p.item() == pytest.approx((2.0 - 0.1) * (1 - 0.1 * 0.5), rel=1e-12)
 
 
-def test_values_of_the_correction():
+def test_the_correction_has_the_values_of_the_formula():
     values = {1: 0.316, 2: 0.235, 12: 0.152, 100: 0.309, 500: 0.627, 1000: 0.795, 2000: 0.930, 3000: 0.975}
     for t, expected in values.items():
         assert bias_correction(t, 0.9, 0.999) == pytest.approx(expected, abs=6e-4)
 
 
-def test_all_at_once_and_one_by_one_are_the_same():
+def test_updates_of_all_parameters_at_once_and_one_by_one_are_equal():
     torch.manual_seed(0)
     shapes = [(3, 5), (7,), (2, 3, 2)]
     lists = [[nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2)]
@@ -122,7 +122,7 @@ def test_each_parameter_counts_its_own_steps():
     assert b.item() == pytest.approx(-1.0)
 
 
-def test_bad_settings():
+def test_adamw_refuses_settings_out_of_range():
     with pytest.raises(ValueError, match="betas lie in"):
         AdamW([nn.Parameter(torch.zeros(1))], betas=(0.9, 1.0))
 
@@ -150,7 +150,7 @@ def test_every_parameter_is_in_one_group_and_no_bias_or_layernorm_is_decayed():
         ("constant", 0, 1.0), ("constant", 99, 1.0),
     ],
 )  # fmt: skip
-def test_schedules(name, step, expected):
+def test_schedules_have_the_values_of_their_formulas(name, step, expected):
     assert SCHEDULES[name](step, total=100, warmup=0.1) == pytest.approx(expected)
 
 

@@ -26,7 +26,7 @@ def test_a_pair_has_segments(folder):
     assert encoding.token_type_ids == [0] * 6 + [1] * 3
 
 
-def test_words_are_split_and_unknown_ones_marked(folder):
+def test_words_are_split_into_pieces_and_unknown_words_marked(folder):
     (encoding,) = load_tokenizer(folder)(["cats zebra"])
     assert tokens(encoding) == ["[CLS]", "cat", "##s", "[UNK]", "[SEP]"]
 
@@ -56,7 +56,7 @@ def test_truncation_and_padding_of_a_tokenizer_json_are_switched_off(folder, tmp
     assert tokens(encoding) == ["[CLS]", "cat", "dog", "bird", "fish", "red", "green", "[SEP]"]
 
 
-def test_saved_and_loaded_again(folder, tmp_path_factory):
+def test_a_saved_tokenizer_loads_again_without_truncation(folder, tmp_path_factory):
     tokenizer, other = load_tokenizer(folder), tmp_path_factory.mktemp("saved")
     before = tokenizer(["cats run"], ["the DOG."], 6)
     tokenizer.save(other)
@@ -74,13 +74,13 @@ def test_accents_and_chinese_characters_follow_the_config(folder):
     assert tokens(load_tokenizer(folder)(["猫猫"])[0]) == ["[CLS]", "[UNK]", "[UNK]", "[SEP]"]
 
 
-def test_a_vocabulary_with_windows_line_ends(folder):
+def test_a_vocabulary_may_have_windows_line_ends(folder):
     (folder / "vocab.txt").write_bytes("\r\n".join(VOCABULARY).encode())
     assert tokens(load_tokenizer(folder)(["the cat"])[0]) == ["[CLS]", "the", "cat", "[SEP]"]
 
 
 @pytest.mark.parametrize("vocabulary, config, message", [("cat", None, "lacks"), (None, "[1]", "one JSON object")])
-def test_broken_files_are_named(folder, vocabulary, config, message):
+def test_broken_tokenizer_files_are_refused(folder, vocabulary, config, message):
     if vocabulary:
         (folder / "vocab.txt").write_text(vocabulary)
     if config:
@@ -89,7 +89,7 @@ def test_broken_files_are_named(folder, vocabulary, config, message):
         load_tokenizer(folder)
 
 
-def test_errors(folder, tmp_path_factory):
+def test_a_folder_without_a_tokenizer_or_with_a_broken_one_is_refused(folder, tmp_path_factory):
     with pytest.raises(InputError, match=r"neither tokenizer.json nor vocab.txt"):
         load_tokenizer(tmp_path_factory.mktemp("empty"))
     (folder / "tokenizer.json").write_text("{}")

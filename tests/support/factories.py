@@ -73,7 +73,11 @@ def make_batch(task=TASKS["rte"], rows: int = 5, tokens: int = 7, seed: int = 0)
     if task.labels:
         labels = torch.arange(rows) % task.outputs
     else:
-        labels = torch.arange(rows) % 2 if task.loss is losses.binary_cross_entropy else torch.rand(rows) * 5
+        labels = (
+            torch.arange(rows) % 2
+            if task.loss is losses.binary_cross_entropy
+            else torch.rand(rows, generator=generator) * 5
+        )
     segments = (torch.arange(tokens) > tokens // 2).long().expand(inputs, -1) * real
     return Batch(ids * real, segments, real, labels, torch.arange(rows), task)
 
