@@ -8,8 +8,9 @@ from typing import get_args, get_origin, get_type_hints
 
 from minbert.errors import InputError
 from regularizers.adapter import Adapter
-from regularizers.base import Method, Sum
+from regularizers.base import Method, Sum, replaces_loss
 from regularizers.bottleneck import Bottleneck, BottleneckStart
+from regularizers.freelb import FreeLB
 from regularizers.frozen import Frozen
 from regularizers.l2sp import L2sp
 from regularizers.lhuc import Lhuc
@@ -19,6 +20,7 @@ from regularizers.mixout import Mixout
 from regularizers.noise import Noise
 from regularizers.pal import LowRank, Pal
 from regularizers.r3f import R3f, R4f
+from regularizers.rdrop import RDrop
 from regularizers.smart import Smart
 
 OPTIONS = {
@@ -27,6 +29,8 @@ OPTIONS = {
     "smart": Smart,
     "r3f": R3f,
     "r4f": R4f,
+    "rdrop": RDrop,
+    "freelb": FreeLB,
     "lnsr": Lnsr,
     "noise": Noise,
     "l2sp": L2sp,
@@ -63,12 +67,15 @@ def build(option: str, settings: Iterable[str] = ()) -> Sum:
 
 
 def refuse_senseless(option: str, parts: dict[str, Method]) -> None:
+    """Raise InputError, with the reason, for methods that cannot work together."""
     for (one, a), (other, b) in permutations(parts.items(), 2):
         for what in b.needs:
             if what in a.freezes:
                 raise InputError(f"--option {option}: {other} needs {what} to change, and {one} freezes them")
         if a.kind and a.kind == b.kind:
             raise InputError(f"--option {option}: {one} and {other} are both {a.kind}; take one of them")
+        if replaces_loss(a) and replaces_loss(b):
+            raise InputError(f"--option {option}: {one} and {other} both replace the task loss; take one of them")
 
 
 def construct(name: str, values: dict) -> Method:
