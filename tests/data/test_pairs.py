@@ -1,4 +1,4 @@
-"""Pairs whose sentences are encoded separately: the batch, the comparison, and what is saved of it."""
+"""Pairs whose sentences are encoded separately: the batch, the comparison, and the saved model."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ def test_each_sentence_is_an_input_and_the_first_ones_come_first():
     assert batch.input_ids.shape[0] == 6 and batch.labels.shape == batch.index.shape == (3,) and len(batch) == 3
     assert batch.index.tolist() == rows and torch.equal(batch.labels, joint.labels)
     assert not batch.token_type_ids.any()
-    cls, sep = 1, 3  # as numbered in conftest.VOCABULARY
+    cls, sep = 1, 3  # their numbers in factories.VOCABULARY
     for i in range(3):
         pair = joint.input_ids[i][joint.attention_mask[i]].tolist()
         first, second = (batch.input_ids[n][batch.attention_mask[n]].tolist() for n in (i, 3 + i))
@@ -51,7 +51,7 @@ def test_rows_of_like_length_share_a_batch_and_each_comes_once(task):
     assert padded < 0.9 * at_random
 
 
-def test_the_comparison_by_hand():
+def test_two_sentences_are_compared_as_a_slow_loop_does():
     """u, v, |u-v|, uv for classes; 5 uv/(|u||v|) for a similarity. In plain Python."""
     vectors = [[0.5, -1.0, 2.0], [3.0, 0.0, -0.25], [-0.5, 4.0, 1.0], [1.0, 2.0, -2.0]]  # u₁ u₂ v₁ v₂
     pooled = torch.tensor(vectors, dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_the_comparison_by_hand():
     assert features(pooled, TASKS["mnli"]) is pooled
 
 
-def test_a_model_compares_what_it_pools():
+def test_a_model_compares_the_pooled_vectors_of_both_sentences():
     """Each sentence through BERT alone, unpadded; a similarity is 5 cos(u, v) before any training."""
     model = make_model(CLASSES, SIMILARITY).double().eval()
     for task in (CLASSES, SIMILARITY):
@@ -91,14 +91,14 @@ def test_a_similarity_does_not_depend_on_the_order_of_the_sentences():
 def test_dropout_comes_before_the_comparison():
     model, batch = make_model(CLASSES).double().train(), make_batch(CLASSES)
     h = torch.randn(10, 7, 12, dtype=torch.float64)
-    model.dropout = torch.nn.Softplus()  # stands in for it: what it lets through is known
+    model.dropout = torch.nn.Softplus()  # stands in for it: its output is known
     u, v = torch.log1p(torch.exp(torch.tanh(model.bert.pooler(h[:, 0])))).chunk(2)
     head = model.heads["mnli"]
     expected = torch.cat([u, v, (u - v).abs(), u * v], dim=1) @ head.weight.T + head.bias
     assert torch.allclose(model.head(h, batch), expected)
 
 
-def test_dropout_takes_nothing_from_a_cosine():
+def test_a_cosine_has_no_dropout():
     """Equal vectors are most similar in training too; the other head's dropout is at work."""
     model = make_model(CLASSES, SIMILARITY).train()
     h = torch.randn(4, 7, 12).repeat(2, 1, 1)
@@ -132,7 +132,7 @@ def test_single_sentences_stay_as_they_are():
 
 @pytest.mark.parametrize("tasks", [(CLASSES,), (SIMILARITY,), (CLASSES, SIMILARITY, TASKS["rte"])])
 @pytest.mark.parametrize("option", ["finetune", "r4f", "adapter", "pal"])
-def test_saved_and_read_again(tmp_path, tasks, option):
+def test_a_saved_model_of_separate_pairs_loads_again(tmp_path, tasks, option):
     saved, read = (make_model(*tasks, seed=seed) for seed in (1, 2))
     for model in (saved, read):
         build(option).attach(model)

@@ -5,6 +5,7 @@ import collections
 import pytest
 import torch
 from support.factories import VOCABULARY, write_rows
+from support.official_rows import OFFICIAL
 
 from minbert.data.dataset import WINDOW, Dataset
 from minbert.data.readers import Example, Examples, read_examples, subset
@@ -12,42 +13,16 @@ from minbert.data.tasks import GLUE, TASKS
 from minbert.errors import InputError
 from minbert.tokenizer import load_tokenizer
 
-# One training row of each task with its header line, columns as in the official files.
-OFFICIAL = {
-    "cola": (None, ["gj04", "0", "*", "cat the"], ("cat the", None, 0)),
-    "sst2": (["sentence", "label"], ["a fine bird ", "1"], ("a fine bird ", None, 1)),
-    "mrpc": (["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], ["1", "7", "8", '" a', "b"], ('" a', "b", 1)),
-    "stsb": (
-        "index genre filename year old_index source1 source2 sentence1 sentence2 score".split(),
-        ["0", "g", "f", "y", "1", "s", "t", "a cat", "a dog", "2.500"],
-        ("a cat", "a dog", 2.5),
-    ),
-    "qqp": (
-        ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"],
-        ["9", "1", "2", "a?", "b?", "0"],
-        ("a?", "b?", 0),
-    ),
-    "mnli": (
-        "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
-        "sentence1 sentence2 label1 gold_label".split(),
-        ["0", "p", "q", "g", "b1", "b2", "p1", "p2", "one", "two", "neutral", "contradiction"],
-        ("one", "two", 2),
-    ),
-    "qnli": (["index", "question", "sentence", "label"], ["0", "who?", "me", "not_entailment"], ("who?", "me", 1)),
-    "rte": (["index", "sentence1", "sentence2", "label"], ["0", "s", "t", "entailment"], ("s", "t", 0)),
-    "wnli": (["index", "sentence1", "sentence2", "label"], ["0", "s", "t", "1"], ("s", "t", 1)),
-}
-
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_official_layout(tmp_path, name):
+def test_the_official_layout_of_each_glue_task_is_read(tmp_path, name):
     task, (header, row, expected) = TASKS[name], OFFICIAL[name]
     write_rows(tmp_path / task.folder / "train.tsv", [header, row] if header else [row])
     (example,) = read_examples(task, tmp_path, "train").rows
     assert (example.text, example.pair, example.label) == expected
 
 
-def test_all_nine_are_there():
+def test_all_nine_glue_tasks_are_in_the_table():
     assert {task.name for task in GLUE} == set(OFFICIAL)
     assert TASKS["mnli"].splits("dev") == ("dev", "dev-mismatched")
     assert TASKS["rte"].splits("dev") == ("dev",)
@@ -68,7 +43,7 @@ def rte(tmp_path, text: str, encoding="utf-8") -> Examples:
 HEADER = "index\tsentence1\tsentence2\tlabel\n"
 
 
-def test_byte_order_mark_quotes_carriage_returns_and_line_separators(tmp_path):
+def test_a_byte_order_mark_is_no_text_but_quotes_and_line_separators_are(tmp_path):
     text = "\ufeff" + HEADER + "\n" + '0\t"a" b"\tc\u2028d\x85e\tentailment\r\n1\tx\ry\t z \tnot_entailment'
     first, second = rte(tmp_path, text).rows
     assert (first.text, first.pair, first.label) == ('"a" b"', "c\u2028d\x85e", 0)
@@ -81,7 +56,7 @@ def test_rows_without_a_label_are_counted_and_left_out(tmp_path):
     assert [example.id for example in read.rows] == ["0", "3"]
 
 
-def test_the_numbers_of_rows_are_those_of_the_file(tmp_path):
+def test_rows_that_are_left_out_count_in_the_numbers_of_the_others(tmp_path):
     header, row, _ = OFFICIAL["mrpc"]
     write_rows(tmp_path / "MRPC" / "train.tsv", [header, row, ["", *row[1:]], row])
     read = read_examples(TASKS["mrpc"], tmp_path, "train")
@@ -100,7 +75,7 @@ def test_short_rows_of_qqp_are_left_out(tmp_path):
     [
         (HEADER + "0\ta\n", r"train.tsv:2 has 2 columns instead of 4"),
         (HEADER + "0\ta\tb\tc\tentailment\n", r"train.tsv:2 has 5 columns instead of 4"),
-        (HEADER + "0\ta\tb\tperhaps\n", r"train.tsv:2: label 'perhaps' is none of entailment, not_entailment"),
+        (HEADER + "0\ta\tb\tperhaps\n", r"train.tsv:2: label 'perhaps' is not one of entailment, not_entailment"),
         ("index\tsentence1\tlabel\n", r"train.tsv has no column 'sentence2'; its columns are index, sentence1, label"),
         (HEADER, "train.tsv has no rows"),
         ("", "train.tsv is empty$"),
@@ -111,8 +86,8 @@ def test_errors_name_file_and_line(tmp_path, text, message):
         rte(tmp_path, text)
 
 
-def test_more_errors(tmp_path):
-    wanted = r"RTE/dev.tsv does not exist: --data names the folder .* `python -m minbert.download rte --to .*` fetches"
+def test_missing_files_other_encodings_and_labels_that_are_no_numbers_are_refused(tmp_path):
+    wanted = r"RTE/dev.tsv does not exist; --data must name the folder .*: python -m minbert.download rte --to "
     with pytest.raises(InputError, match=wanted):
         read_examples(TASKS["rte"], tmp_path, "dev")
     with pytest.raises(InputError, match=r"train.tsv:3 is not UTF-8"):
@@ -123,7 +98,7 @@ def test_more_errors(tmp_path):
         read_examples(TASKS["stsb"], tmp_path, "train")
 
 
-def test_subset_is_the_same_every_time():
+def test_a_subset_is_the_same_in_every_run():
     rows = [Example(str(i), "a", None, 0) for i in range(100)]
     chosen = subset(Examples(None, rows, []), 13).rows
     assert chosen == subset(Examples(None, rows, []), 13).rows
@@ -165,7 +140,7 @@ def test_batches_are_mostly_real_tokens_and_not_in_order_of_length(dataset):
     assert len(dataset) > WINDOW * 32  # more than one window was cut
 
 
-def test_collate_pads_to_the_longest_and_marks_what_is_real(dataset):
+def test_a_batch_is_padded_to_its_longest_row_and_marks_the_real_tokens(dataset):
     batch = dataset.collate([3, 5, 8])
     assert batch.input_ids.shape == batch.attention_mask.shape == (3, int(dataset.lengths[[3, 5, 8]].max()))
     assert batch.attention_mask.sum(1).tolist() == dataset.lengths[[3, 5, 8]].tolist()
@@ -174,11 +149,11 @@ def test_collate_pads_to_the_longest_and_marks_what_is_real(dataset):
     assert batch.token_type_ids.sum(1).tolist() == [2, 2, 2]  # dog [SEP]
 
 
-def test_evaluation_order_holds_every_example_once(dataset):
+def test_the_order_of_evaluation_holds_every_example_once(dataset):
     assert sorted(row for rows in dataset.by_length(50) for row in rows) == list(range(2490))
 
 
-def test_the_courses_files_are_quoted(tmp_path):
+def test_the_fields_of_the_courses_files_may_be_quoted(tmp_path):
     """Doubled quotes, a record over two lines, and one whose label an unbalanced quote swallowed."""
     text = '\tid\tsentence1\tsentence2\tis_duplicate\n0\taa\t"say ""hi"""\tb\t1.0\n1\tbb\t"two\nlines"\tc "d"\t0.0\n'
     (tmp_path / "quora-train.csv").write_text(text + '2\tcc\tlost\t"b\t1.0"\n', encoding="utf-8")
@@ -195,7 +170,9 @@ def test_a_stray_quote_swallows_no_records(tmp_path, place):
     if place == "a later quote":
         rows[7] = '6\tid6\tfine 6"\t3'
     (tmp_path / "ids-sst-train.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"ids-sst-train\.csv:5: the quotes of the record that begins here"):
+    with pytest.raises(
+        InputError, match=r"ids-sst-train\.csv:5: the quotes in the record that starts here do not match"
+    ):
         read_examples(TASKS["sst5"], tmp_path, "train")
 
 
@@ -207,7 +184,7 @@ def test_empty_lines_count_between_records_and_belong_to_quoted_ones(tmp_path):
 
 
 @pytest.mark.parametrize("name, column", [("sst5", "4"), ("cfimdb", "1"), ("sts", "3.5")])
-def test_the_courses_other_tasks(tmp_path, name, column):
+def test_the_other_tasks_of_the_course_are_read(tmp_path, name, column):
     task = TASKS[name]
     header = ["", "id", *task.text, task.label]
     write_rows(tmp_path / dict(task.files)["train"], [header, ["0", "aa", *("x",) * len(task.text), column]])
@@ -223,7 +200,7 @@ def cmu(folder, text: str, name: str = "sst-train.txt"):
     return read_examples(TASKS["sst5"], folder, "test" if "test" in name else "train")
 
 
-def test_cmus_lines(tmp_path):
+def test_a_line_of_cmus_files_is_a_label_a_bar_and_a_text(tmp_path):
     """Only the first bar counts, a line is one record whatever it quotes, and a lost label is told of."""
     read = cmu(tmp_path, '\ufeff3 ||| "a ||| b\tc\n\n0 ||| \n ||| no label\r\n 4 |||  D \u2028')
     assert read.path == tmp_path / "sst-train.txt" and read.left_out == [4]
@@ -246,13 +223,13 @@ def test_cmus_test_labels_are_not_read(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("1 ||| a\n2 |||b\n", r"sst-train.txt:2 has no ' \|\|\| ' between label and text$"),
-        ("1 ||| a\n\n5 ||| b\n", r"sst-train.txt:3: label '5' is none of 0, 1, 2, 3, 4$"),
+        ("1 ||| a\n2 |||b\n", r"sst-train.txt:2 lacks ' \|\|\| ' between label and text$"),
+        ("1 ||| a\n\n5 ||| b\n", r"sst-train.txt:3: label '5' is not one of 0, 1, 2, 3, 4$"),
         ("", "sst-train.txt is empty$"),
         ("\n", "sst-train.txt has no rows$"),
     ],
 )
-def test_errors_in_cmus_files(tmp_path, text, message):
+def test_errors_in_cmus_files_name_file_and_line(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         cmu(tmp_path, text)
 

@@ -20,11 +20,11 @@ from minbert.published import is_inserted
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer, word_piece
 from minbert.training.best import BestWeights
-from minbert.training.state import LoopState, TrainingState
 from minbert.training.log import TrainingLog
 from minbert.training.loop import discard
 from minbert.training.objective import Objective
 from minbert.training.runtime import Runtime
+from minbert.training.state import LoopState, TrainingState
 from regularizers import build
 
 CPU = Runtime(torch.device("cpu"))
@@ -72,12 +72,10 @@ def make_batch(task=TASKS["rte"], rows: int = 5, tokens: int = 7, seed: int = 0)
     ids = torch.randint(5, CONFIG.vocab_size, (inputs, tokens), generator=generator)
     if task.labels:
         labels = torch.arange(rows) % task.outputs
+    elif task.loss is losses.binary_cross_entropy:
+        labels = torch.arange(rows) % 2
     else:
-        labels = (
-            torch.arange(rows) % 2
-            if task.loss is losses.binary_cross_entropy
-            else torch.rand(rows, generator=generator) * 5
-        )
+        labels = torch.rand(rows, generator=generator) * 5
     segments = (torch.arange(tokens) > tokens // 2).long().expand(inputs, -1) * real
     return Batch(ids * real, segments, real, labels, torch.arange(rows), task)
 
