@@ -2,15 +2,15 @@
 BERT Fine-Tuning via Stabilizing Cross-Layer Mutual Information.  Li, Li, Wang, Wang, Cao, Xu, Dou, ICASSP 2023.  After
 The information bottleneck method.  Tishby, Pereira, Bialek 2000, arXiv:physics/0004057v1.
 
-Idea: a good representation forgets of its input what the task does not need. The bottleneck's Lagrangian is the
-task loss plus the information that layers keep of the input, which small networks (MINE) estimate while BERT trains.
-Its variant does not lower that information but holds it where it was in the pretrained model.
+Idea: a good representation forgets the part of its input that the task does not need. The bottleneck's Lagrangian is
+the task loss plus the information about the input that the layers keep. Small networks (MINE) estimate this information
+while BERT trains. The variant ib-sp does not lower the information, but holds it at its value in the pretrained model.
 
 Objective (§4.4), numbered by us (M layers; T_i [B,D] = [CLS] state of layer i; X [B,D] = the input):
   (m1)  min_θ  L(θ) + λ Σ_i I(X; T_i)                    ib
   (m2)  min_θ  L(θ) + λ Σ_i (I(X; T_i) - I⁰(X; T_i))     ib-sp; I⁰ = that of the pretrained model
   (m3)  I(X; T) = sup_φ  E_joint[G_φ] - log E_marginals[e^{G_φ}]
-A first stage takes each φ_i to the supremum with θ frozen. Then in turn: one step of φ up (m3), one of θ.
+First stage: with θ frozen, each φ_i ascends to the supremum. Then, in turn: one step of φ up (m3), and one step of θ.
 
 Symbols:  paper   | code            | default          | where
           λ       | self.weight     | 0.1, not given   | (m1) (m2)
@@ -22,80 +22,66 @@ Symbols:  paper   | code            | default          | where
                   | self.proj_dim   | 16, see D5       | input of G
                   | self.marginals  | all_pairs, see D5 | (m3)
 
-Cost: no extra pass of BERT; G on B² pairs for each layer, twice forward and twice back. First stage: up to five
-forward passes over the training set, and up to 2,000 steps of G. |∇ penalty| / |∇ L| on the trained sample model
-(tests/test_not_inert.py): ib .3, ib-sp .5, roughly.
+Cost: no extra pass of BERT. For each layer, G runs on B² pairs, twice forward and twice backward. First stage: up to
+five forward passes over the training set, and up to 2,000 steps of G. |∇ penalty| / |∇ L| on the trained sample model
+(tests/regularizers/test_not_inert.py): about .3 for ib, .5 for ib-sp.
 
 Differences:
-  D1  ib takes an estimate below 0 for 0, which information cannot be below: the bound is loose there, and
-      pushing it further down would train against the networks' mistakes.
-  D2  ib-sp has mode="abs", Σ |I - I⁰|: as printed (m2) has the gradient of (m1), since I⁰ is a constant.
+  D1  ib counts an estimate below 0 as 0, because information is never negative. There the bound is loose, and pushing
+      it further down would train against the networks' mistakes.
+  D2  The default of ib-sp is mode="abs", Σ |I - I⁰|. As printed, (m2) has the gradient of (m1), since I⁰ is a constant.
       mode="squared" is Σ (I - I⁰)², mode="signed" is (m2) as printed.
-  D3  X, which the paper does not name, is the mean of the embedding output over the real tokens. ([CLS] itself
-      enters the first layer alike in every example.)
-  D4  The first stage works on states with dropout, new masks in each pass, in batches like those of the second; a
-      tenth of the batches is held out. It ends when (m3) on these stops to rise, and I⁰ is its mean on them.
-  D5  States are standardised and projected to 16 random orthogonal dimensions (proj_dim=none is without). The marginals
-      of a batch are all its B² pairs; "permute" shuffles one side, and has no ceiling at log B.
-  D6  A micro-batch of less than 8 examples takes no part. With --accumulate φ takes a step for each micro-batch.
-  D7  One ascent for each step of θ, as the paper has it for its own method, is too few where θ descends all the time:
-      after some ten steps BERT has left the estimators behind, every estimate is below 0 (D1), and nothing pulls.
+  D3  The paper does not say what X is. Here X is the mean of the embedding output over the real tokens. (The embedding
+      of [CLS] is the same in every example.)
+  D4  The first stage works on states with dropout, with new masks in each pass, and in batches like those of the second
+      stage. A tenth of the batches is held out. The stage ends when (m3) on these stops rising, and I⁰ is its mean on
+      them.
+  D5  States are standardised and projected to 16 random orthogonal dimensions; proj_dim=none switches the projection
+      off. The marginals of a batch are all its B² pairs. "permute" shuffles one side, and has no ceiling at log B.
+  D6  A micro-batch of fewer than 8 examples has no penalty. With --accumulate φ takes a step for each micro-batch.
+  D7  The paper's own method has one ascent for each step of θ. Here that is too few, because θ descends all the time:
+      after about ten steps the estimators no longer follow BERT, every estimate is below 0 (D1), and the penalty has
+      no gradient.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from regularizers.base import DROPOUT, HIDDEN_STATES, Method
-from regularizers.mutual_information import (
-    DISTANCES,
-    adam,
-    check_hyper_parameters,
-    first_stage,
-    large_enough,
-    make_estimators,
-)
+from minbert.classifier import Output, SentenceModel
+from minbert.task import Batch
+from regularizers.base import check_choice
+from regularizers.mutual_information import DISTANCES, InformationMethod, large_enough
 
 
-class Bottleneck(Method):
+@dataclass(kw_only=True, eq=False, repr=False)
+class Bottleneck(InformationMethod):
     name = "ib"
-    neutral = {"weight": 0.0}
-    needs = (HIDDEN_STATES, DROPOUT)  # D4
     kind = "a bottleneck"
 
-    def __init__(
-        self,
-        *,
-        weight: float = 0.1,
-        layers: str = "all",
-        marginals: str = "all_pairs",
-        proj_dim: int | None = 16,
-        hidden: int = 256,
-        phi_lr: float = 5e-4,
-        ascents: int = 10,  # D7
-    ):
-        super().__init__()
-        self.weight, self.layers, self.marginals = weight, layers, marginals
-        self.proj_dim, self.hidden, self.phi_lr, self.ascents = proj_dim, hidden, phi_lr, ascents
-        check_hyper_parameters(self)
-        if layers not in ("all", "top4"):
-            raise ValueError(f"layers must be all or top4, not {layers}")
+    layers: str = "all"
+    ascents: int = 10  # D7
 
-    def attach(self, model) -> None:
-        if self.weight:
-            top = model.bert.config.num_hidden_layers
-            self.chosen = range(1, top) if self.layers == "all" else range(max(1, top - 3), top + 1)
-            pairs = [(0, i) for i in range(1, len(self.chosen) + 1)]
-            self.estimators = make_estimators(self.name, self, model, pairs, variables=len(self.chosen) + 1)
-            self.optimizer = adam(self.estimators, self.phi_lr)
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice(self, "layers", ("all", "top4"))
 
-    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
-        return (self.optimizer,) if self.weight else ()
+    def chosen_layers(self, layers: int) -> range:
+        """The numbers i of the T_i, in a model with `layers` layers."""
+        return range(1, layers) if self.layers == "all" else range(max(1, layers - 3), layers + 1)
 
-    def prepare(self, model, batches) -> None:
-        if self.weight:
-            first_stage(self.name, self.estimators, model, batches, self.states, self.phi_lr)  # D4
+    def pairs(self, layers: int) -> list[tuple[int, int]]:
+        return [(0, i) for i in range(1, len(self.chosen_layers(layers)) + 1)]  # X is variable 0
 
-    def penalty(self, model, batch, clean) -> dict[str, Tensor]:
+    def states(self, output: Output, batch: Batch) -> Tensor:
+        """X and the chosen T_i [B,1+layers,D]"""
+        real = batch.attention_mask.unsqueeze(-1)  # (B,T,1)
+        x = (output.hidden[0] * real).sum(1) / real.sum(1)  # D3
+        chosen = self.chosen_layers(len(output.hidden) - 1)
+        return torch.stack([x, *(output.hidden[i][:, 0] for i in chosen)], 1)  # D4
+
+    def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:
         if not self.weight or not large_enough(batch):  # D6
             return {}
         estimators = self.estimators[batch.task.name]
@@ -105,33 +91,20 @@ class Bottleneck(Method):
         return {"information": self.weight * self.cost(estimators.estimate(z), estimators.reference).sum()}
 
     def cost(self, information: Tensor, reference: Tensor) -> Tensor:
+        """What each pair of variables adds to the penalty [P], from its estimate and its reference [P]."""
         return information.relu()  # (m1) D1
 
-    def states(self, output, batch) -> Tensor:
-        """X and the chosen T_i [B,1+layers,D]"""
-        real = batch.attention_mask.unsqueeze(-1)  # (B,T,1)
-        x = (output.hidden[0] * real).sum(1) / real.sum(1)  # D3
-        return torch.stack([x, *(output.hidden[i][:, 0] for i in self.chosen)], 1)
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class BottleneckStart(Bottleneck):
     name = "ib-sp"
 
-    def __init__(
-        self,
-        *,
-        weight: float = 0.1,
-        mode: str = "abs",
-        layers: str = "all",
-        marginals: str = "all_pairs",
-        proj_dim: int | None = 16,
-        hidden: int = 256,
-        phi_lr: float = 5e-4,
-        ascents: int = 1,
-    ):
-        self.mode = mode
-        shape = {"marginals": marginals, "proj_dim": proj_dim, "hidden": hidden}
-        super().__init__(weight=weight, layers=layers, **shape, phi_lr=phi_lr, ascents=ascents)
+    mode: str = "abs"
+    ascents: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice(self, "mode", DISTANCES)
 
     def cost(self, information: Tensor, reference: Tensor) -> Tensor:
         return DISTANCES[self.mode](information - reference)  # (m2) D2

@@ -18,8 +18,8 @@ Differences:
   D1  The penalty covers weights only, as in the authors' code: no bias, no LayerNorm. include="all" covers these, too.
   D2  AdamW's own decay, a pull to zero, is off for the parameters that the penalty covers.
   D3  α and β are the authors' for ResNet; no BERT value is published. The gradient goes through Adam's moments.
-      |∇ penalty| / |∇ L| after 20 steps from the trained sample model: .03 (tests/test_not_inert.py); it grows with
-      the distance.
+      |∇ penalty| / |∇ L| is .03 after 20 steps from the trained sample model (tests/regularizers/test_not_inert.py),
+      and grows with the distance.
 """
 
 from collections.abc import Collection

@@ -1,48 +1,124 @@
-"""Mutual information of hidden states, estimated by small networks while the model trains. For MINE and the
+"""Mutual information of hidden states, estimated by small networks while the model trains: for MINE and the
 information bottleneck.
 
 The bound of Donsker and Varadhan: I(X,Y) ≥ E_joint[G(x,y)] - log E_marginals[e^G(x,y)] for every G, with equality
-at the best; Belghazi et al. 2018 (arXiv:1801.04062v5) let a network G learn it by gradient ascent. On a batch of B
-pairs the joint consists of the B pairs (x_i, y_i), and the marginals of all B² pairs (x_i, y_j), or of B pairs
-(x_i, y_π(i)). With all pairs no G whatever gets above log B: what a batch can show is bounded.
+at the best G. Belghazi et al. 2018 (arXiv:1801.04062v5) let a network G learn it by gradient ascent. On a batch of B
+pairs the joint consists of the B pairs (x_i, y_i). The marginals consist of all B² pairs (x_i, y_j), or of the B pairs
+(x_i, y_π(i)). With all pairs the estimate cannot exceed log B for any G: one batch cannot show more information.
 
-Estimates of one and the same dependence differ by nats with marginals, batch size, dropout and examples. A
-reference must come from what it will be compared with: `first_stage` sees the batches of training as `penalty`
-will see them, with dropout on. P pairs of variables, V variables, B batch, D width, H hidden, q projected width.
+Estimates of the same dependence differ by nats if marginals, batch size, dropout or examples differ. So a reference
+must be measured like the values that are compared with it: `first_stage` sees the batches that `penalty` will see, with
+dropout on.
+
+P pairs of variables, V variables, B batch, D width, H hidden units of G, q projected width.
 """
 
 import logging
 import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from minbert.classifier import Output, SentenceModel
 from minbert.errors import InputError
 from minbert.losses import to_float32
-from regularizers.base import check_at_least_one, check_not_negative
+from minbert.task import Batch
+from regularizers.base import (
+    DROPOUT,
+    HIDDEN_STATES,
+    Batches,
+    Method,
+    check_at_least_one,
+    check_choice,
+    check_not_negative,
+)
 
 logger = logging.getLogger("minbert")
 MARGINALS = ("all_pairs", "permute")
+# How far an estimate is from its reference. "signed" is the plain difference.
 DISTANCES = {"abs": torch.abs, "squared": torch.square, "signed": lambda gap: gap}
-SMALLEST_BATCH, FEWEST_EXAMPLES = 8, 128  # an estimate from less says nothing
-DRAWS, ENOUGH = 4, 20_000  # dropout masks for each example; fewer for sets that reach ENOUGH states with fewer
-STEPS, EVERY, PATIENCE = 2000, 100, 5  # of the first stage: at most; between two evaluations; evaluations without gain
+SMALLEST_BATCH, FEWEST_EXAMPLES = 8, 128  # an estimate from fewer examples is worthless
+DRAWS, ENOUGH = 4, 20_000  # passes over the data, each with new dropout masks; fewer if ENOUGH states need fewer
+# Of the first stage: at most STEPS, an evaluation EVERY so many; it ends after PATIENCE evaluations without a gain.
+STEPS, EVERY, PATIENCE = 2000, 100, 5
 MOMENTUM = 0.01  # of the running mean of e^G
+States = Callable[[Output, Batch], Tensor]  # (output of a pass, its batch) -> the variables [B,V,D]
+
+
+# The constructor is that of a dataclass: each hyper-parameter, with its type and default, stands once, and a subclass
+# only writes the ones that differ. (eq=False: a module is compared and hashed by identity.)
+@dataclass(kw_only=True, eq=False, repr=False)
+class InformationMethod(Method):
+    """A method that penalises estimates of information between hidden states. Its estimators learn while BERT trains.
+
+    A subclass says which states are compared (`states`, `pairs`) and how the estimates enter the loss (`penalty`).
+    """
+
+    name = ""  # the option, for messages
+    neutral = {"weight": 0.0}
+    needs = (HIDDEN_STATES, DROPOUT)  # the first stage draws several dropout masks for each example
+
+    weight: float = 0.1
+    marginals: str = "all_pairs"
+    proj_dim: int | None = 16
+    hidden: int = 256
+    phi_lr: float = 5e-4
+    ascents: int = 1
+
+    def __post_init__(self):
+        super().__init__()
+        check_not_negative(self, "weight")
+        check_at_least_one(self, "hidden", "ascents")
+        check_choice(self, "marginals", MARGINALS)
+        if not 0 < self.phi_lr < float("inf"):
+            raise ValueError(f"phi_lr must be above 0 and finite, not {self.phi_lr}")
+        if self.proj_dim is not None and self.proj_dim < 1:
+            raise ValueError(f"proj_dim must be none or at least 1, not {self.proj_dim}")
+
+    def pairs(self, layers: int) -> list[tuple[int, int]]:
+        """The pairs of variables whose information is estimated, by their numbers, in a model with `layers` layers."""
+        raise NotImplementedError
+
+    def states(self, output: Output, batch: Batch) -> Tensor:
+        """The variables [B,V,D] in the output of a pass."""
+        raise NotImplementedError
+
+    def attach(self, model: SentenceModel) -> None:
+        """Make estimators for each task. Raises InputError if the model has too few layers."""
+        if not self.weight:
+            return
+        pairs, width = self.pairs(model.bert.config.num_hidden_layers), model.bert.config.hidden_size
+        if not pairs:
+            raise InputError(f"--option {self.name} compares layers, and the model has only one")
+        variables = 1 + max(right for _, right in pairs)
+        shape = variables, width, self.proj_dim, self.hidden, self.marginals
+        self.estimators = nn.ModuleDict({task.name: Estimators(pairs, *shape) for task in model.tasks})
+        self.optimizer = adam(self.estimators, self.phi_lr)
+
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return (self.optimizer,) if self.weight else ()
+
+    def prepare(self, model: SentenceModel, batches: Batches) -> None:
+        if self.weight:
+            first_stage(self.name, self.estimators, model, batches, self.states, self.phi_lr)
 
 
 class Estimators(nn.Module):
     """G(x,y) = w₂·relu(W_x x + W_y y + b) for P pairs of V variables of width D. (An output bias would cancel.)
 
-    The variables are standardised and, with `proj_dim`, projected to that many dimensions, by constants that
-    `first_stage` measures. Parameters never require a gradient outside of `ascend`, so neither the model's
-    backward pass nor DistributedDataParallel knows of them.
+    The variables are standardised with the mean and standard deviation that `first_stage` measures. `proj_dim` projects
+    them to so many dimensions. The parameters require a gradient only inside `ascend`, so the model's backward pass and
+    DistributedDataParallel ignore them.
     """
 
     def __init__(self, pairs: list[tuple[int, int]], variables: int, width: int, proj_dim: int | None, hidden: int,
                  marginals: str):  # fmt: skip
         super().__init__()
-        self.left, self.right = map(list, zip(*pairs))
+        self.left, self.right = [left for left, _ in pairs], [right for _, right in pairs]
         self.marginals = marginals
         self.register_buffer("mean", torch.zeros(variables, width))
         self.register_buffer("std", torch.ones(variables, width))
@@ -61,8 +137,11 @@ class Estimators(nn.Module):
         self.w_2 = uniform(hidden, 1, fan_in=hidden)
 
     def project(self, states: Tensor) -> Tensor:
-        """[B,V,D] -> [B,V,q], in float32. asinh is invertible, so it changes no information; without it single
-        outliers (37 standard deviations in layer 1 of all-MiniLM-L6-v2) move a batch's estimate by 20 nats."""
+        """[B,V,D] -> [B,V,q], in float32.
+
+        asinh is invertible, so it changes no information. Without it single outliers (37 standard deviations in layer 1
+        of all-MiniLM-L6-v2) move a batch's estimate by 20 nats.
+        """
         with torch.autocast(states.device.type, enabled=False):
             standard = (to_float32(states) - self.mean) / self.std
             return torch.asinh(standard if self.directions is None else standard @ self.directions)
@@ -80,20 +159,21 @@ class Estimators(nn.Module):
 
     def output(self, h: Tensor) -> Tensor:
         """[P,...,H] -> [P,...]"""
-        return (h.relu_().flatten(1, -2) @ self.w_2).view(h.shape[:-1])  # as one product: einsum takes twice as long
+        return (h.relu_().flatten(1, -2) @ self.w_2).view(h.shape[:-1])  # one matmul: einsum takes twice as long
 
     def estimate(self, z: Tensor) -> Tensor:
-        """The bound on each pair's information, in nats [P]. The gradient flows to the states alone."""
+        """The bound on each pair's information, in nats [P]. Only the states get a gradient."""
         return bound(*self.scores(z))
 
     def forward(self, states: Tensor) -> Tensor:
+        """[B,V,D] -> [P]"""
         return self.estimate(self.project(states))
 
     def ascend(self, z: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One step up the bound, at states that stay as they are; with several processes, up their mean.
+        """One optimizer step up the bound at fixed states z [B,V,q]. With several processes, up the mean of the bounds.
 
-        The gradient of the log is E[∇e^G] / E[e^G]; with the batch's own E[e^G] below the line it is biased, and
-        so a running mean stands there (Belghazi et al., section 3.2).
+        The gradient of the log is E[∇e^G] / E[e^G]. With the batch's own E[e^G] as the divisor it is biased, so a
+        running mean is the divisor (Belghazi et al., section 3.2).
         """
         parameters = list(self.parameters())
         self.requires_grad_(True)
@@ -102,7 +182,7 @@ class Estimators(nn.Module):
             (now,) = mean_over_ranks([log_mean_exp(marginal).detach()])
             self.log_ema.copy_(torch.logaddexp(self.log_ema + math.log(1 - MOMENTUM), now + math.log(MOMENTUM)))
             weight = (marginal.detach().flatten(1) - self.log_ema.unsqueeze(1)).exp()  # (P, number of marginal pairs)
-            surrogate = joint.mean(1) - (weight * marginal.flatten(1)).mean(1)  # its gradient is meant, not its value
+            surrogate = joint.mean(1) - (weight * marginal.flatten(1)).mean(1)  # only its gradient has a meaning
             gradients = torch.autograd.grad(-surrogate.sum(), parameters)
         self.requires_grad_(False)
         for p, gradient in zip(parameters, mean_over_ranks(gradients)):
@@ -122,74 +202,72 @@ def log_mean_exp(scores: Tensor) -> Tensor:
     return scores.logsumexp(1) - math.log(scores.shape[1])
 
 
-def mean_over_ranks(tensors) -> list[Tensor]:
-    """Whatever estimators learn or decide by passes through here, and so is the same on every rank, bit for bit."""
+def mean_over_ranks(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The mean of each tensor over all processes.
+
+    Each value that changes the estimators goes through here, so they are the same on every rank, bit for bit.
+    """
     tensors = [tensor.contiguous() for tensor in tensors]
-    if dist.is_available() and dist.is_initialized():
+    if is_distributed():
         for tensor in tensors:
             dist.all_reduce(tensor)
             tensor /= dist.get_world_size()
     return tensors
 
 
-def large_enough(batch) -> bool:
-    """Whether this micro-batch allows an estimate on every rank. (Ranks differ by a row, and some have a borrowed
-    one; if one of them skipped a step of the estimators alone, the others would wait for it.)"""
+def is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def large_enough(batch: Batch) -> bool:
+    """Whether this micro-batch is large enough for an estimate on every rank.
+
+    The ranks must agree: their batches differ by a row, and if one rank skipped a step of the estimators, the others
+    would wait for it.
+    """
     rows = len(batch)
-    if dist.is_available() and dist.is_initialized():
+    if is_distributed():
         fewest = torch.tensor(rows, device=batch.input_ids.device)
         dist.all_reduce(fewest, dist.ReduceOp.MIN)
         rows = int(fewest)
     return rows >= SMALLEST_BATCH
 
 
-def check_hyper_parameters(method) -> None:
-    """Raises ValueError naming the hyper-parameter that is out of range."""
-    check_not_negative(method, "weight")
-    if not 0 < method.phi_lr < float("inf"):
-        raise ValueError(f"phi_lr must be a number above 0, not {method.phi_lr}")
-    check_at_least_one(method, "hidden", "ascents")
-    if method.proj_dim is not None and method.proj_dim < 1:
-        raise ValueError(f"proj_dim must be none or at least 1, not {method.proj_dim}")
-    if method.marginals not in MARGINALS:
-        raise ValueError(f"marginals must be all_pairs or permute, not {method.marginals}")
-    if getattr(method, "mode", "abs") not in DISTANCES:
-        raise ValueError(f"mode must be one of {', '.join(DISTANCES)}, not {method.mode}")
+# The first stage.
 
 
-def make_estimators(option: str, method, model, pairs: list[tuple[int, int]], variables: int) -> nn.ModuleDict:
-    """Estimators for each of the model's tasks."""
-    if not pairs:
-        raise InputError(f"--option {option} compares layers, and the model has one")
-    width = model.bert.config.hidden_size
-    shape = variables, width, method.proj_dim, method.hidden, method.marginals
-    return nn.ModuleDict({task.name: Estimators(pairs, *shape) for task in model.tasks})
+def first_stage(
+    option: str, estimators: nn.ModuleDict, model: SentenceModel, batches: Batches, states: States, lr: float
+) -> None:
+    """Fit each task's Estimators to the frozen model, and measure their references.
 
-
-def first_stage(option: str, tasks: nn.ModuleDict, model, batches, states, lr: float) -> None:
-    """Fit every task's Estimators to the frozen model, and measure their references.
-
-    states(output, batch) -> [B,V,D]. Dropout is on, and each pass over the data draws new masks: the same states
-    as in training. Raises InputError where there are too few examples.
+    Dropout is on, and each pass over the data draws new masks: so the states are like those of training. Raises
+    InputError if a task has too few examples.
     """
     model.train()
-    for name, estimators in tasks.items():
-        draws = draw(option, estimators, model, lambda: large_batches(batches(name)), states)  # noqa: B023
-        fit(estimators, draws, lr)
-        if not dist.is_available() or not dist.is_initialized() or dist.get_rank() == 0:
-            found, rows = " ".join(f"{value:.2f}" for value in estimators.reference), len(draws[0][0])
-            most = f"; {rows} examples show at most {math.log(rows):.2f}" if estimators.marginals == "all_pairs" else ""
-            logger.warning("%s: layers of the pretrained model on %s share %s nats%s", option, name, found, most)
+    for task, of_task in estimators.items():
+        draws = draw(option, of_task, model, partial(large_batches, batches, task), states)
+        fit(of_task, draws, lr)
+        if not is_distributed() or dist.get_rank() == 0:
+            logger.warning("%s: layers of the pretrained model on %s share %s", option, task, describe(of_task, draws))
 
 
-def large_batches(batches):
-    """Without the batches that are too small for an estimate."""
-    return (batch for batch in batches if len(batch) >= SMALLEST_BATCH)
+def describe(estimators: Estimators, draws: list[list[Tensor]]) -> str:
+    """The references, and the most that a batch can show."""
+    values, rows = " ".join(f"{value:.2f}" for value in estimators.reference), len(draws[0][0])
+    limit = f"; {rows} examples show at most {math.log(rows):.2f}" if estimators.marginals == "all_pairs" else ""
+    return f"{values} nats{limit}"
+
+
+def large_batches(batches: Batches, task: str) -> Iterator[Batch]:
+    """The batches of a task that are large enough for an estimate."""
+    return (batch for batch in batches(task) if len(batch) >= SMALLEST_BATCH)
 
 
 @torch.no_grad()
-def draw(option: str, estimators: Estimators, model, batches, states) -> list[list[Tensor]]:
-    """[draw][batch] -> projected states [B,V,q], once mean and std are known."""
+def draw(option: str, estimators: Estimators, model: SentenceModel, batches: Callable[[], Iterable[Batch]],
+         states: States) -> list[list[Tensor]]:  # fmt: skip
+    """Measure mean and std of the states. Then draw the projected states [B,V,q] of each batch, several times."""
     count, total, squares, number = 0, 0.0, 0.0, 0
     for batch in batches():
         h = to_float32(states(model(batch), batch))
@@ -210,24 +288,27 @@ def draw(option: str, estimators: Estimators, model, batches, states) -> list[li
 
 
 def fit(estimators: Estimators, draws: list[list[Tensor]], lr: float) -> None:
-    """Ascend on nine batches of ten until the bound on the tenth, smoothed, stops to rise: each pair's best
-    parameters are kept, and its reference is their bound on the tenth."""
+    """Ascend on nine of ten batches until the smoothed bound on the tenth stops rising.
+
+    Each pair keeps its best parameters. Its reference is their bound on the tenth.
+    """
     held_out = [z for batches in draws for z in batches[::10]]
     fitted = [z for batches in draws for k, z in enumerate(batches) if k % 10]
     optimizer = adam(estimators, lr)
     smooth = best = measure(estimators, held_out)
-    stale, kept = 0, {name: value.clone() for name, value in estimators.state_dict().items()}
+    stale, best_state = 0, {name: value.clone() for name, value in estimators.state_dict().items()}
     for step in range(1, STEPS + 1):
         estimators.ascend(fitted[int(torch.randint(len(fitted), ()))], optimizer)
         if step % EVERY == 0:
             smooth = (smooth + measure(estimators, held_out)) / 2
             better = smooth > best
             for name in (*dict(estimators.named_parameters()), "log_ema"):
-                kept[name][better] = estimators.state_dict()[name][better]
-            best, stale = torch.where(better, smooth, best), 0 if better.any() else stale + 1
+                best_state[name][better] = estimators.state_dict()[name][better]
+            best = torch.where(better, smooth, best)
+            stale = 0 if better.any() else stale + 1
             if stale == PATIENCE:
                 break
-    estimators.load_state_dict(kept)
+    estimators.load_state_dict(best_state)
     estimators.reference.copy_(measure(estimators, held_out))
 
 
