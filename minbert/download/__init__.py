@@ -1,1 +1,5 @@
-"""Published data files: download them, and check that they are whole."""
+"""Published data files: where they are, how they are downloaded and checked."""
+
+from minbert.download.sources import Source, download_source, sources_of
+
+__all__ = ["Source", "download_source", "sources_of"]
