@@ -1,5 +1,6 @@
 """Weights in and out: safetensors only, under the published names of published.py."""
 
+import copy
 import logging
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from minbert.published import (
     current_name,
     find_mismatches,
     has_pooler,
+    is_inserted,
     plain_name,
     published_name,
 )
@@ -183,6 +185,32 @@ def label_fields(task: Task) -> dict:
         "id2label": {str(i): label for i, label in enumerate(task.labels)},
         "label2id": {label: i for i, label in enumerate(task.labels)},
     }
+
+
+def merge(model: nn.Module) -> nn.Module:
+    """Return a copy of a SentenceModel of one task, with inserted modules folded into plain weights.
+
+    The copy computes the same logits in eval mode, and save_model writes it without inserted tensors, so other programs
+    can read it. A module can be folded in if it has a method `merged(task)`, which returns the plain module to put in
+    its place. Raises InputError if the model has several tasks, or other inserted modules.
+    """
+    if len(model.tasks) > 1:
+        names = ", ".join(task.name for task in model.tasks)
+        raise InputError(f"cannot merge the tasks {names} into one model: each would change its weights in another way")
+    merged = copy.deepcopy(model)
+    fold_children(merged, model.tasks[0].name)
+    rest = [name for name in merged.bert.state_dict() if is_inserted(name)]
+    if rest:
+        raise InputError(f"cannot merge {plain_name(rest[0])}: there are no plain weights that compute the same")
+    return merged
+
+
+def fold_children(module: nn.Module, task: str) -> None:
+    """Replace each module below `module` that can be merged by its plain module."""
+    for name, child in list(module.named_children()):
+        fold_children(child, task)  # first, because a wrapper can hold another one
+        if hasattr(child, "merged"):
+            setattr(module, name, child.merged(task))
 
 
 # Only the parameters that trained: adapters are a hundredth of BERT.

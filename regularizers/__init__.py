@@ -15,6 +15,7 @@ from regularizers.frozen import Frozen
 from regularizers.l2sp import L2sp
 from regularizers.lhuc import Lhuc
 from regularizers.lnsr import Lnsr
+from regularizers.lora import Lora
 from regularizers.mine import Mine
 from regularizers.mixout import Mixout
 from regularizers.noise import Noise
@@ -36,6 +37,7 @@ OPTIONS = {
     "l2sp": L2sp,
     "mixout": Mixout,
     "adapter": Adapter,
+    "lora": Lora,
     "lhuc": Lhuc,
     "pal": Pal,
     "low-rank": LowRank,

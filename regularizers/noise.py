@@ -18,7 +18,7 @@ Differences:
       noise, and there is none in evaluation.
 """
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from minbert.classifier import SentenceModel
 from regularizers.base import Method, Wrapper, check_layer, check_not_negative
@@ -56,3 +56,7 @@ class NoisyInput(Wrapper):
         if self.training:
             h = h + self.sigma * draw_noise(h, real=mask[:, 0, 0])  # (m1) D1
         return self.base(h, mask, task)
+
+    def merged(self, task: str) -> nn.Module:
+        """The layer alone, for minbert.weights.merge: there is no noise in evaluation."""
+        return self.base
