@@ -1,15 +1,17 @@
-"""The contract of regularizers/base.py, for every registered method and every kind of task."""
+"""The contract of a method, for every registered option. Each message tells the author of a method what to do.
+
+docs/add-a-method.md explains the contract. Whether its flags tell the truth: test_flags.py; whether its terms pull:
+test_not_inert.py; several processes: tests/training/test_runtime.py; its header and settings: test_options.py.
+"""
 
 import copy
-import inspect
-import re
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
-from support.factories import CPU, KINDS, attached, inserted, make_dataset, make_model, noise_by_place
+from support.factories import COURSE, CPU, KINDS, make_dataset, make_model, noise_by_place
 
+from minbert.data.tasks import choose_tasks
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
 from minbert.published import is_inserted, plain_name
@@ -17,112 +19,154 @@ from minbert.random_state import derive_seed
 from minbert.training.loop import backward
 from minbert.training.objective import Objective
 from minbert.training.settings import Settings
-from regularizers import OPTIONS, build, describe
+from regularizers import OPTIONS, build
 from regularizers.base import Method, Sum
 
-COMBINATIONS = [
-    "frozen+smart", "smart+frozen", "adapter+lhuc", "smart+pal+lhuc", "lnsr+l2sp", "mixout+r4f+noise", "mine+smart",
-]  # fmt: skip
-SETTINGS = Settings(lr=1e-2, weight_decay=0.1, clip=1.0)
+LR, STEPS, ROWS = 1e-2, 6, 24
+SETTINGS = Settings(lr=LR, weight_decay=0.1, clip=1.0)
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+NEUTRAL = [name for name, option in OPTIONS.items() if option.neutral is not None]
+
+
+def joined(names: list[str]) -> list[str]:
+    """All names, in as few combinations as `build` allows: each name goes into the first one that takes it."""
+    combinations: list[str] = []
+    for name in names:
+        for number, combination in enumerate(combinations):
+            try:
+                build(f"{combination}+{name}")
+            except InputError:
+                continue
+            combinations[number] = f"{combination}+{name}"
+            break
+        else:
+            combinations.append(name)
+    return [combination for combination in combinations if "+" in combination]
+
+
+def neutral_settings(combination: str) -> list[str]:
+    return [f"{name}.{key}={value}" for name in combination.split("+") for key, value in OPTIONS[name].neutral.items()]
 
 
 class Trainer:
     """The steps of training.fit, one at a time."""
 
     def __init__(self, option: str, settings=(), task=KINDS["two classes"], **config):
-        self.dataset = make_dataset(task)
+        self.dataset = make_dataset(task, ROWS)
         self.model, self.method = make_model(task, **config), build(option, settings)
         self.method.attach(self.model)
-        self.method.warmup(self.model, lambda: map(self.dataset.collate, (list(range(12)), list(range(12, 24)))))
+        halves = list(range(12)), list(range(12, 24))
+        self.method.prepare(self.model, lambda task: map(self.dataset.collate, halves))
         self.objective = Objective(self.model, self.method).train()
-        self.optimizer = AdamW(parameter_groups(self.model, 0.1, self.method.undecayed(self.model)), lr=1e-2)
+        self.optimizer = AdamW(parameter_groups(self.model, 0.1, self.method.undecayed(self.model)), lr=LR)
         self.done = 0
 
-    def steps(self, number: int):
+    def steps(self, number: int) -> "Trainer":
         for _ in range(number):
-            rows = [(self.done * 10 + i) % 24 for i in range(10)]
+            rows = [(self.done * 10 + i) % ROWS for i in range(10)]
             self.terms, _ = backward(self.objective, self.dataset, rows, SETTINGS, CPU, CPU.scaler(), self.done)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.done += 1
-            self.method.after_step(self.model, self.done / 6)
+            self.method.after_step(self.model, self.done / STEPS)
         return self
 
 
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def plain_run(steps: int = 6):
-    """Fine-tuning without any of it: the model, the loss, torch's own machinery around AdamW."""
+def plain_run() -> dict[str, torch.Tensor]:
+    """Fine-tuning without any of it: the model, torch's loss, and a loop around AdamW."""
     task = KINDS["two classes"]
-    model, dataset = make_model(task).train(), make_dataset(task)
-    optimizer = AdamW(parameter_groups(model, 0.1), lr=1e-2)
-    for step in range(steps):
-        batch = dataset.collate([(step * 10 + i) % 24 for i in range(10)])
+    model, dataset = make_model(task).train(), make_dataset(task, ROWS)
+    optimizer = AdamW(parameter_groups(model, 0.1), lr=LR)
+    for step in range(STEPS):
+        batch = dataset.collate([(step * 10 + i) % ROWS for i in range(10)])
         torch.manual_seed(derive_seed(0, step, 0, 0))
-        torch.nn.functional.cross_entropy(model(batch).logits, batch.labels).backward()
+        torch.nn.functional.cross_entropy(model(batch).logits, batch.labels.long()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     return model.state_dict()
 
 
-@pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if option.neutral is not None])
-def test_a_neutral_method_equals_plain_fine_tuning_bit_for_bit(option):
-    settings = [f"{option}.{key}={value}" for key, value in OPTIONS[option].neutral.items()]
-    assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
+def different(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[str]:
+    """The names of tensors that differ in any bit, or that only one of the two has."""
+    return sorted(name for name in a.keys() | b.keys() if not (name in a and name in b and torch.equal(a[name], b[name])))
 
 
-@pytest.mark.parametrize("option", ["smart+l2sp+lnsr", "mixout+r3f", "noise+mine+ib"])
-def test_neutral_methods_together_do_too(option):
-    settings = [f"{name}.{key}={value}" for name in option.split("+") for key, value in OPTIONS[name].neutral.items()]
-    assert same(Trainer(option, settings).steps(6).model.state_dict(), plain_run())
+# At neutral settings.
 
 
-@pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if name != "finetune"])
-def test_a_method_at_its_defaults_does_not(option):
-    assert not same(Trainer(option).steps(6).model.state_dict(), plain_run())
+@pytest.mark.parametrize("option", [*NEUTRAL, *joined(NEUTRAL)])
+def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(option):
+    settings = neutral_settings(option)
+    changed = different(Trainer(option, settings).steps(STEPS).model.state_dict(), plain_run())
+    assert not changed, (
+        f"{option}: {STEPS} steps with {settings} differ from plain fine-tuning in {changed[:3]}. At the settings in "
+        "`neutral`, attach must change nothing, loss must return super().loss(...), and penalty must return {}. Where no "
+        "settings do that, set neutral = None"
+    )
 
 
-@pytest.mark.parametrize("option", [*OPTIONS, *COMBINATIONS])
+@pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if option is not Method])
+def test_at_its_defaults_a_method_differs_from_plain_fine_tuning(option):
+    assert different(Trainer(option).steps(STEPS).model.state_dict(), plain_run()), (
+        f"{option}: at its default settings it trains exactly what plain fine-tuning trains. Do the hooks that it "
+        "overrides have the names and the arguments of regularizers.base.Method?"
+    )
+
+
+# Saved and loaded.
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, *joined(list(OPTIONS))])
 def test_save_rebuild_load_and_go_on_equals_uninterrupted(option):
-    whole, first, second = Trainer(option).steps(6), Trainer(option).steps(3), Trainer(option)
+    whole, first, second = Trainer(option).steps(STEPS), Trainer(option).steps(3), Trainer(option)
     second.objective.load_state_dict(first.objective.state_dict())
     second.optimizer.load_state_dict(first.optimizer.state_dict())
-    for mine, saved in zip(second.method.optimizers(), first.method.optimizers(), strict=True):
-        mine.load_state_dict(saved.state_dict())
+    for optimizer, saved in zip(second.method.optimizers(), first.method.optimizers(), strict=True):
+        optimizer.load_state_dict(saved.state_dict())
     second.done = 3
-    assert same(second.steps(3).objective.state_dict(), whole.objective.state_dict())
+    changed = different(second.steps(3).objective.state_dict(), whole.objective.state_dict())
+    assert not changed, (
+        f"{option}: a run that was saved after 3 steps and loaded ends with another {changed[:3]}. Keep what changes "
+        "during training in parameters, in buffers, or in the optimizers that optimizers() returns: a checkpoint saves "
+        "these and nothing else. Draw random numbers from torch's default generator only"
+    )
+
+
+# Every kind of task.
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_works_for_every_kind_and_leaves_the_frozen_alone(option, kind):
+def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(option, kind):
     trainer = Trainer(option, task=KINDS[kind])
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.steps(3)
     for name, p in trainer.model.named_parameters():
-        assert torch.isfinite(p).all()
-        if not p.requires_grad:
-            assert torch.equal(p, before[name])
-    assert any(not torch.equal(p, before[n]) for n, p in trainer.model.named_parameters())
+        assert torch.isfinite(p).all(), f"{option}: {name} is not finite after three steps of a task with {kind}"
+        assert p.requires_grad or torch.equal(p, before[name]), (
+            f"{option}: {name} does not require a gradient, but three steps changed it. Does after_step write to it?"
+        )
+    assert any(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
     for name, term in trainer.terms.items():
-        assert term.shape == () and (name == "task" or term > 0), (name, term)
+        assert term.shape == (), f"{option}: the term {name} has the shape {tuple(term.shape)}; return a mean over the batch"
+        assert name == "task" or term > 0, (
+            f"{option}: the term {name} of a task with {kind} is {term:.3g}. A penalty compares two outputs with "
+            "batch.task.divergence, which suits each kind: the softmax of a single logit would be always 1"
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_more_padding_changes_nothing(option, kind, monkeypatch):
-    """Dropout 0 and the same noise on the real tokens, whatever the shape that is asked for."""
+    """Without dropout, and with the same noise on the real tokens, however many tokens it is asked for."""
     for name in ("randn_like", "rand_like"):
         monkeypatch.setattr(torch, name, noise_by_place())
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    trainer = Trainer(option, task=KINDS[kind], **no_dropout)
+    trainer = Trainer(option, task=KINDS[kind], **NO_DROPOUT)
     trainer.objective.double()
-    results = []
     start, optimizers = copy.deepcopy(trainer.objective.state_dict()), trainer.method.optimizers()
+    results = []
     for extra in (0, 6):
         trainer.objective.load_state_dict(start)  # a penalty may train networks of its own
         for optimizer in optimizers:
@@ -133,10 +177,117 @@ def test_more_padding_changes_nothing(option, kind, monkeypatch):
         trainer.model.zero_grad()
         loss, terms = trainer.objective(batch)
         loss.backward()
-        gradient = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
-        results.append((trainer.model(batch).logits.detach(), loss.detach(), gradient, *terms.values()))
-    for a, b in zip(*results, strict=True):
-        assert (a - b).norm() <= 1e-5 * a.norm()
+        results.append({"logits": trainer.model(batch).logits.detach(), "gradient": gradient(trainer.model), **terms})
+    for name, value in results[0].items():
+        error = (value - results[1][name]).norm() / value.norm().clamp(min=1e-12)
+        assert error <= 1e-5, (
+            f"{option}: six more tokens of padding change {name} by {error:.1g} of itself. Multiply noise by "
+            "batch.attention_mask.unsqueeze(-1), leave padding out of sums and means over tokens, and draw with "
+            "torch.randn_like or torch.rand_like, which this test makes independent of the length"
+        )
+
+
+def gradient(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+# Gradients.
+
+
+@pytest.mark.parametrize("kind", ["two classes", "separate regression"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_loss_and_penalty_leave_no_gradient_behind(option, kind):
+    trainer = Trainer(option, task=KINDS[kind])
+    model, method, batch = trainer.model, trainer.method, trainer.dataset.collate(list(range(10)))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    clean = model(batch)
+    for hook in (method.loss, method.penalty):
+        hook(model, batch, clean)
+        left = [name for name, p in trainer.objective.named_parameters() if p.grad is not None]
+        assert not left, (
+            f"{option}: after {hook.__name__}, {left[0]} has a .grad. It would be added to the gradient of the step, "
+            "without the share of the micro-batch and before the ranks average. Never call .backward(): compute "
+            "gradients inside a method with torch.autograd.grad, and hand them on with base.carry_gradient"
+        )
+    assert trained == {name for name, p in model.named_parameters() if p.requires_grad}, (
+        f"{option}: loss or penalty changes which parameters require a gradient. Only attach may do that"
+    )
+
+
+@pytest.mark.parametrize("kind", ["two classes", "separate regression"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_one_batch_equals_two_micro_batches(option, kind, monkeypatch):
+    """Without dropout, and with noise that depends only on the place of the token. 7 rows become 4 and 3."""
+    token_noise = noise_by_place()
+    for name in ("randn_like", "rand_like"):
+        monkeypatch.setattr(torch, name, lambda x: token_noise(x[:1]).expand_as(x) if x.ndim == 3 else token_noise(x))
+    gradients = []
+    for pieces in (1, 2):
+        trainer = Trainer(option, task=KINDS[kind], **NO_DROPOUT)
+        trainer.objective.double()
+        settings = Settings(accumulate=pieces)
+        rows = [0, 3, 7, 9, 12, 13, 17]
+        backward(trainer.objective, trainer.dataset, rows, settings, CPU, CPU.scaler(), step=0)
+        gradients.append(gradient(trainer.model))
+    whole, split = gradients
+    assert whole.shape == split.shape and (whole - split).norm() <= 1e-6 * whole.norm(), (
+        f"{option}: the gradient of 7 examples differs from that of 4 and 3 of them. Terms must be means over the "
+        "examples of the batch, and one example must not change what another one adds. A term that needs larger batches "
+        "returns nothing for small ones (MINE does). Draw with torch.randn_like or torch.rand_like"
+    )
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_parameters_of_a_task_that_is_not_in_the_batch_get_no_gradient(option):
+    """None, and not zero. A parameter belongs to another task if it moves that task's logits, and not this one's."""
+    tasks = choose_tasks(COURSE)
+    datasets = {task.name: make_dataset(task, ROWS) for task in tasks}
+    model, method = make_model(*tasks), build(option)
+    method.attach(model)
+    halves = list(range(12)), list(range(12, 24))
+    method.prepare(model, lambda task: map(datasets[task].collate, halves))
+    objective = Objective(model, method).double()
+    batches = {name: dataset.collate(list(range(9))) for name, dataset in datasets.items()}
+    nudge_inserted(model)
+    few = {name: dataset.collate([0, 1]) for name, dataset in datasets.items()}
+    moved = {name: moved_tasks(model, few, p) for name, p in model.named_parameters()}
+    assert any(tasks_moved == {task.name} for task in tasks for tasks_moved in moved.values())
+    for task in tasks:
+        model.zero_grad()
+        objective.train()(batches[task.name])[0].backward()
+        for name, p in model.named_parameters():
+            if moved[name] and task.name not in moved[name]:
+                assert p.grad is None, (
+                    f"{option}: a batch of {task.name} gives {name} a gradient, but its logits do not depend on it. "
+                    "AdamW would decay it, even where that gradient is zero. Leave it out of sums over parameters, keep "
+                    "the None of torch.autograd.grad(..., allow_unused=True), and hand both to base.carry_gradient"
+                )
+            if p.requires_grad and task.name in moved[name]:
+                assert p.grad is not None, f"{option}: {name} requires a gradient, but a batch of {task.name} gives none"
+
+
+@torch.no_grad()
+def nudge_inserted(model) -> None:
+    """Away from special values: a matrix that begins at zero would hide what lies behind it."""
+    generator = torch.Generator().manual_seed(4)
+    for name, p in model.named_parameters():
+        if is_inserted(name.removeprefix("bert.")):
+            p.add_(torch.randn(p.shape, generator=generator, dtype=p.dtype), alpha=0.3)
+
+
+@torch.no_grad()
+def moved_tasks(model, batches, p: torch.Tensor) -> set[str]:
+    """The names of the tasks whose logits change with this parameter."""
+    model.eval()
+    before, old = {name: model(batch).logits for name, batch in batches.items()}, p.clone()
+    p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(3), dtype=p.dtype))
+    # (A key's bias moves the logits by rounding errors alone.)
+    moved = {name for name, batch in batches.items() if (model(batch).logits - before[name]).abs().max() > 1e-9}
+    p.copy_(old)
+    return moved
+
+
+# Evaluation.
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -151,7 +302,13 @@ def test_evaluation_knows_nothing_of_the_method(option):
     plain.load_state_dict({name: weights[plain_name(name)] for name in plain.state_dict()})
     trainer.objective.eval()
     batch = trainer.dataset.collate([1, 2, 3])
-    assert torch.equal(trainer.model(batch).logits, plain.eval()(batch).logits)
+    assert torch.equal(trainer.model(batch).logits, plain.eval()(batch).logits), (
+        f"{option}: in eval mode the model does not give the logits of its weights. What a module does in training only "
+        "(noise, masks) must ask `if self.training`"
+    )
+
+
+# A Sum.
 
 
 class Part(Method):
@@ -159,15 +316,19 @@ class Part(Method):
 
     order: ClassVar[list[str]] = []
 
-    def __init__(self, name: str, inserts: bool, lr: float, fp32: bool):
+    def __init__(self, name: str, inserts: bool = False, lr: float | None = None, fp32: bool = False):
         super().__init__()
         self.name, self.inserts, self.lr, self.fp32 = name, inserts, lr, fp32
 
     def attach(self, model):
         self.order.append(self.name)
+        self.attached = torch.rand(1).item()
 
-    def warmup(self, model, batches):
-        self.drawn = torch.rand(1).item()
+    def prepare(self, model, batches):
+        self.prepared = torch.rand(1).item()
+
+    def penalty(self, model, batch, clean):
+        return {"draw": torch.rand(())}
 
 
 def test_a_sum_attaches_inserting_parts_first_and_takes_the_most_careful_settings():
@@ -178,103 +339,31 @@ def test_a_sum_attaches_inserting_parts_first_and_takes_the_most_careful_setting
     assert (whole.lr, whole.fp32) == (3e-4, True)
 
 
-def test_a_part_draws_the_same_alone_and_in_company():
-    alone, company = Trainer("smart"), Trainer("frozen+smart")
-    batch = alone.dataset.collate([1, 2, 3])
+def test_a_part_of_a_sum_draws_the_same_whether_or_not_other_methods_are_present():
+    batch = make_dataset().collate([1, 2, 3], seed=7)
     drawn = []
-    for trainer in (alone, company):
-        torch.manual_seed(5)
-        drawn.append(trainer.objective(batch)[1]["smart.smoothness"])
-    assert torch.equal(*drawn)
+    for names in ("b", "ab"):
+        parts = {name: Part(name) for name in names}
+        whole = Sum(parts)
+        whole.attach(None, seed=5)
+        whole.prepare(None, None, seed=6)
+        drawn.append((parts["b"].attached, parts["b"].prepared, whole.penalty(None, batch, None)["b.draw"].item()))
+    assert drawn[0] == drawn[1]
+    assert parts["a"].attached != parts["b"].attached and parts["a"].prepared != parts["b"].prepared
 
 
-def test_a_first_stage_draws_the_same_alone_and_in_company():
-    a, b = Part("a", False, None, False), Part("b", False, None, False)
-    drawn = []
-    for parts in ({"b": b}, {"a": a, "b": b}):
-        torch.manual_seed(5)
-        Sum(parts).warmup(None, None)
-        drawn.append(b.drawn)
-    assert drawn[0] == drawn[1] != a.drawn
+class Replacement(Method):
+    def loss(self, model, batch, clean):
+        return torch.rand(())
 
 
-def test_a_part_inserts_the_same_alone_and_in_company():
-    alone, first, second = (
-        {plain_name(name): p for name, p in inserted(attached(option)).items()}
-        for option in ("adapter", "adapter+low-rank", "low-rank+adapter")
-    )
-    assert alone and all(torch.equal(p, first[name]) for name, p in alone.items())
-    assert first.keys() == second.keys() and all(torch.equal(p, second[name]) for name, p in first.items())
-
-
-@pytest.mark.parametrize(
-    "option, settings, message",
-    [
-        ("smrat", [], "'smrat' is none of finetune, "),
-        ("l2sp+frozen", [], "l2sp needs the pretrained weights to change, and frozen freezes them"),
-        ("adapter+mixout", [], "mixout needs the pretrained weights to change, and adapter freezes them"),
-        ("mine+frozen", [], "mine needs the hidden states to change, and frozen freezes them"),
-        ("mixout+mine", [], "mine needs the masks of dropout to change, and mixout freezes them"),
-        ("ib+ib-sp", [], "ib and ib-sp are both a bottleneck; take one of them"),
-        ("mine", ["mine.ascents=0"], "ascents must be at least 1, not 0"),
-        ("frozen+lnsr", [], "lnsr needs the hidden states to change, and frozen freezes them"),
-        ("r3f+r4f", [], "r3f and r4f are both R3F; take one of them"),
-        ("smart+smart", [], "each method once"),
-        ("finetune+smart", [], "finetune alone"),
-        ("frozen+lhuc", [], "lhuc needs the hidden states to change, and frozen freezes them"),
-        ("pal+frozen", [], "pal needs the hidden states to change, and frozen freezes them"),
-        ("pal+low-rank", [], "pal and low-rank are both a branch beside each layer; take one of them"),
-        ("pal", ["pal.heads=5"], "heads must divide size, and 5 does not divide 204"),
-        ("pal", ["pal.out_act=relu"], "out_act must be none or gelu"),
-        ("low-rank", ["low-rank.size=0"], "size must be at least 1, not 0"),
-        ("adapter", ["adapter.size=0"], "size must be at least 1"),
-        ("adapter", ["adapter.std=nan"], "std must be a number from 0 up"),
-        ("adapter", ["adapter.place=middle"], "place must be houlsby, before or after, not middle"),
-        ("finetune", ["smart.eps=1"], "smart is not in --option finetune"),
-        ("smart", ["smart.eps=1", "smart.eps=2"], "smart.eps is set twice"),
-        ("smart", ["smart.eps"], "must look like smart.eps=1e-3"),
-        ("smart", ["smart.epsilon=1"], "smart has weight, eps, "),
-        ("smart", ["smart.eps=small"], "smart.eps=small: not a value of type float"),
-        ("smart", ["smart.eps=-1"], "smart: eps must be a number from 0 up, not -1.0"),
-        ("smart", ["smart.eps=nan"], "smart: eps must be"),
-        ("smart", ["smart.beta=0.9"], "not a value of type tuple"),
-        ("smart", ["smart.beta=0.9,1.1"], "beta must be two numbers from 0 to 1"),
-        ("smart", ["smart.project=clip"], "project must be clamp or normalize"),
-        ("smart", ["smart.dropout=on"], "dropout must be one of shared, independent, off"),
-    ],
-)
-def test_bad_options_and_settings(option, settings, message):
-    with pytest.raises(InputError, match=re.escape(message)):
-        build(option, settings)
-
-
-def test_settings_are_converted():
-    part = build("smart", ["smart.eps=1e-3", "smart.steps=2", "smart.beta=0.5,0.75", "smart.sigma=none"]).parts["smart"]
-    assert (part.eps, part.steps, part.beta, part.sigma, part.eta) == (1e-3, 2, (0.5, 0.75), 1e-3, 0.1)
-
-
-def test_describe_lists_every_option_and_hyper_parameter():
-    text = describe()
-    for name, option in OPTIONS.items():
-        assert f"\n{name} " in f"\n{text}"
-        for key in inspect.signature(option).parameters:
-            assert key in ("args", "kwargs") or f"{name}.{key}=" in text
-
-
-FILES = sorted(
-    {Path(inspect.getfile(option)) for option in OPTIONS.values()} - {Path(inspect.getfile(OPTIONS["finetune"]))}
-)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_tags_of_header_and_code_agree(path):
-    """Every numbered equation and difference of the header stands at a line of code, and the other way round."""
-    header, code = re.fullmatch(r'"""(.*?)"""(.*)', path.read_text(encoding="utf-8"), re.DOTALL).groups()
-    tag = re.compile(r"\((?:m|§)?[\d.]+\)|\bD\d+\b|Alg\.\d+ l\.\d+")
-    in_code = {t for comment in re.findall(r"  # (.*)", code) for t in tag.findall(comment)}
-    declared = set(re.findall(r"^  (\(m?\d+\)|D\d+) ", header, re.MULTILINE)) | set(
-        re.findall(r"  (\(m\d+\))  ", header)
-    )
-    assert declared == in_code
-    for section in ("Idea:", "Objective", "Symbols:", "Cost:", "Differences:"):
-        assert section in header
+def test_the_part_of_a_sum_that_replaces_the_loss_draws_numbers_of_its_own():
+    """They follow from the batch's seed; without such a part the task's own loss is the loss."""
+    dataset, model = make_dataset(), make_model()
+    first, again, other = (dataset.collate([1, 2, 3], seed=seed) for seed in (7, 7, 8))
+    whole = Sum({"a": Part("a"), "b": Replacement()})
+    clean = model(first)
+    losses = [whole.loss(model, batch, clean) for batch in (first, again, other)]
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[0] != Sum({"a": Replacement()}).loss(model, first, clean)
+    assert Sum({"a": Part("a")}).loss(model, first, clean) == first.task.loss(clean.logits, first.labels)
