@@ -1,6 +1,5 @@
-"""python -m minbert.sanity: this package's BertModel and AdamW."""
+"""python -m minbert.sanity: check this package's BertModel and AdamW."""
 
-import argparse
 import sys
 
 from minbert import bert, optimizer, sanity
@@ -11,31 +10,30 @@ from minbert.sanity.verdict import Divergence, describe_exception
 
 
 def check_bert(name: str | None) -> Divergence | None:
-    """BertModel on the committed tiny weights, or on those of `name`. Raises InputError if `name` holds no model."""
+    """Check BertModel with the tiny weights, or with those of `name`. Raises InputError if `name` is not a model."""
     folder = find_model(name) if name else None
     try:
-        model = bert.BertModel.from_pretrained(folder) if folder else sanity.tiny(bert.BertModel)
+        model = bert.BertModel.from_pretrained(folder) if folder else sanity.tiny()
     except Exception as error:
         if folder and isinstance(error, InputError):
             raise
-        print(verdict := f"BertModel cannot be built: {describe_exception(error)}")
+        verdict = f"BertModel cannot be built: {describe_exception(error)}"
+        print(verdict)
         return Divergence("building the model", None, verdict)
     return sanity.check_model(model, None if folder else sanity.tiny_reference())
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(
-        "python -m minbert.sanity", description=sanity.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("python -m minbert.sanity", description=sanity.__doc__)
     parser.add_argument("--model", help="folder with config.json and model.safetensors, or a hub name")
     try:
-        found = [check_bert(parser.parse_args(argv).model), sanity.check_optimizer(optimizer.AdamW)]
+        divergences = [check_bert(parser.parse_args(argv).model), sanity.check_optimizer(optimizer.AdamW)]
     except InputError as error:
         print(f"sanity: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    if any(found):
+    if any(divergences):
         return 1
     print("All steps are right.")
     return 0

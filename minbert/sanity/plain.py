@@ -1,142 +1,132 @@
-"""BERT and AdamW once more, as plain functions in float64 over the published tensors: what a check compares with.
+"""BERT and AdamW as plain functions in float64, over the published tensors: the right numbers of every step.
 
-Nothing here comes from the modules under test. The keywords of a function are its places to go wrong: their defaults
-are BERT, and mistakes.py lists the values that students give them.
-
-w: published name -> tensor.  B rows, T tokens, D width, H heads of width d; `mask` [B,T] is True at real tokens.
+Nothing here uses the modules under test. The keywords of a function are the places where it can go wrong: the defaults
+give BERT, and mistakes.py lists the values that give a wrong result.
 """
 
 import math
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minbert.config import BertConfig
 
 
-def linear(w: dict, name: str, x: Tensor) -> Tensor:
-    return x @ w[f"{name}.weight"].double().T + w[f"{name}.bias"].double()
+@dataclass(frozen=True)
+class Reference:
+    """The weights of a model, inputs for it, and the right output of each part. All names are the published ones."""
+
+    config: BertConfig
+    weights: dict[str, Tensor]
+    ids: Tensor  # [B,T]
+    mask: Tensor  # [B,T], True at real tokens; every row has padding if T > 1
+    segments: Tensor  # [B,T]
+    expected: dict[str, Tensor] = field(default_factory=dict)  # in float64
 
 
-def rows(w: dict, name: str, numbers: Tensor) -> Tensor:
-    return w[f"{name}.weight"][numbers].double()
-
-
-def same(x: Tensor) -> Tensor:
+def same(x):
     return x
 
 
-def layer_norm(w: dict, name: str, x: Tensor, eps: float, *, unbiased: int = 0) -> Tensor:
-    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=unbiased, keepdim=True) + eps).sqrt()
-    return x * w[f"{name}.weight"].double() + w[f"{name}.bias"].double()
+def linear(r: Reference, name: str, x: Tensor) -> Tensor:
+    return x @ r.weights[f"{name}.weight"].double().T + r.weights[f"{name}.bias"].double()
+
+
+def layer_norm(r: Reference, name: str, x: Tensor, eps: float | None = None, correction: int = 0) -> Tensor:
+    variance = x.var(-1, correction=correction, keepdim=True)
+    x = (x - x.mean(-1, keepdim=True)) / (variance + (r.config.layer_norm_eps if eps is None else eps)).sqrt()
+    return x * r.weights[f"{name}.weight"].double() + r.weights[f"{name}.bias"].double()
 
 
 def embedding(
-    w: dict, config: BertConfig, ids: Tensor, segments: Tensor, *,
-    tokens=True, positions=True, first_position=0, segment=True, read_segments=True, norm=layer_norm,
+    r: Reference, *, first_position=0, segments=same, add=lambda token, position, segment: token + position + segment,
+    norm=lambda norm, x: norm(x),
 ) -> Tensor:  # fmt: skip
-    """[B,T] ids and segments -> [B,T,D]"""
-    x = rows(w, "embeddings.word_embeddings", ids) * tokens
-    numbers = (torch.arange(ids.shape[1]) + first_position) % config.max_position_embeddings
-    x = x + rows(w, "embeddings.position_embeddings", numbers) * positions
-    x = x + rows(w, "embeddings.token_type_embeddings", segments * read_segments) * segment
-    return norm(w, "embeddings.LayerNorm", x, config.layer_norm_eps)
+    """-> [B,T,D]"""
+    positions = (torch.arange(r.ids.shape[1]) + first_position) % r.config.max_position_embeddings
+    rows = {"word": r.ids, "position": positions, "token_type": segments(r.segments)}
+    vectors = [r.weights[f"embeddings.{table}_embeddings.weight"][ids].double() for table, ids in rows.items()]
+    return norm(partial(layer_norm, r, "embeddings.LayerNorm"), add(*vectors))
 
 
-def attention_mask(mask: Tensor, *, change=same) -> Tensor:
-    """[B,T] -> [B,1,T,T]: 1 where the query (row) may attend to the key (column), else 0"""
-    return change(mask.double()[:, None, None, :].expand(-1, 1, mask.shape[1], -1))
+def attention_mask(r: Reference, *, change=same) -> Tensor:
+    """-> [B,1,T,T]: 1 where the query (row) may attend to the key (column), else 0"""
+    return change(r.mask.double()[:, None, None, :].expand(-1, 1, r.mask.shape[1], -1))
 
 
-def split(x: Tensor, heads: int) -> Tensor:
-    """[B,T,D] -> [B,H,T,d]"""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def merge(x: Tensor) -> Tensor:
-    """[B,H,T,d] -> [B,T,D]"""
-    return x.transpose(1, 2).flatten(2)
-
-
-def masked_softmax(scores: Tensor, mask: Tensor, axis: int, hidden: float = float("-inf")) -> Tensor:
+def masked_softmax(scores: Tensor, mask: Tensor, axis: int = -1, hidden: float = -math.inf) -> Tensor:
     return scores.where(mask, hidden).softmax(axis)
 
 
 def attention(
-    w: dict, config: BertConfig, number: int, h: Tensor, mask: Tensor, *,
-    roles=("query", "key", "value"), split=split, divisor=lambda d, width: math.sqrt(d),
-    softmax=masked_softmax, axis=-1, merge=merge, project=True,
+    r: Reference, number: int, h: Tensor, *, roles=("query", "key", "value"),
+    split=lambda x, heads: x.unflatten(-1, (heads, -1)).transpose(1, 2),  # [B,T,D] -> [B,H,T,d]
+    divisor=lambda d, width: math.sqrt(d), softmax=masked_softmax,
+    merge=lambda x: x.transpose(1, 2).flatten(2), project=linear,  # [B,H,T,d] -> [B,T,D]
 ) -> Tensor:  # fmt: skip
-    """The attention of layer `number`, output projection included: [B,T,D] -> [B,T,D]"""
+    """The attention of layer `number`, with its output projection: [B,T,D] -> [B,T,D]"""
     name = f"encoder.layer.{number}.attention"
-    q, k, v = (split(linear(w, f"{name}.self.{role}", h), config.num_attention_heads) for role in roles)
+    q, k, v = (split(linear(r, f"{name}.self.{role}", h), r.config.num_attention_heads) for role in roles)
     scores = q @ k.mT / divisor(q.shape[-1], h.shape[-1])
-    x = merge(softmax(scores, mask[:, None, None, :], axis) @ v)
-    return linear(w, f"{name}.output.dense", x) if project else x
+    return project(r, f"{name}.output.dense", merge(softmax(scores, r.mask[:, None, None, :]) @ v))
 
 
-def gelu(x: Tensor) -> Tensor:
-    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
-
-
-def feed_forward(w: dict, config: BertConfig, number: int, a: Tensor, *, activation=gelu, last=same) -> Tensor:
+def feed_forward(r: Reference, number: int, a: Tensor, *, activation=F.gelu) -> Tensor:
     """The feed-forward of layer `number`: [B,T,D] -> [B,T,D]"""
     name = f"encoder.layer.{number}"
-    return last(linear(w, f"{name}.output.dense", activation(linear(w, f"{name}.intermediate.dense", a))))
+    return linear(r, f"{name}.output.dense", activation(linear(r, f"{name}.intermediate.dense", a)))
 
 
-def norm_name(number: int, half: int) -> str:
-    """The LayerNorm after the attention (half 0) or after the feed-forward (half 1) of layer `number`."""
-    return f"encoder.layer.{number}." + ("attention.output.LayerNorm", "output.LayerNorm")[half]
+def add_norm(norm, x: Tensor, y: Tensor) -> Tensor:
+    return norm(x + y)
 
 
-def attention_input(w: dict, config: BertConfig, number: int, h: Tensor, *, norm_of_half=None) -> Tensor:
-    """What layer `number` hands to its attention: its own input, untouched."""
-    return h if norm_of_half is None else layer_norm(w, norm_name(number, norm_of_half), h, config.layer_norm_eps)
+def post_norm(h: Tensor, attend, feed_forward, norm_1, norm_2, *, first=add_norm, second=add_norm) -> Tensor:
+    """a = LN(h + Attention(h)), then LN(a + FeedForward(a))"""
+    a = first(norm_1, h, attend(h))
+    return second(norm_2, a, feed_forward(a))
 
 
-def add_norm(
-    w: dict, config: BertConfig, number: int, half: int, x: Tensor, y: Tensor, h: Tensor, *,
-    add=lambda x, y, h: x + y, norm=layer_norm, other_norm=False, after=lambda x: 0,
-) -> Tensor:  # fmt: skip
-    """LN(x + y): x is what half 0 (attention) or 1 (feed-forward) was given, y what it gave, h the layer's input."""
-    name = norm_name(number, 1 - half if other_norm else half)
-    return after(x) + norm(w, name, add(x, y, h), config.layer_norm_eps)
+def norm_after(r: Reference, number: int, part: str):
+    """The LayerNorm of layer `number` after the "attention.output" or after the "output" (of the feed-forward)."""
+    return partial(layer_norm, r, f"encoder.layer.{number}.{part}.LayerNorm")
 
 
-def pooler(w: dict, h: Tensor, *, pick=lambda h: h[:, 0], dense=True, activation=torch.tanh) -> Tensor:
+def layer(r: Reference, number: int, h: Tensor, *, mask=same, connect=post_norm) -> Tensor:
+    """Layer `number`: [B,T,D] -> [B,T,D]"""
+    attend = partial(attention, replace(r, mask=mask(r.mask)), number)
+    norm_1, norm_2 = norm_after(r, number, "attention.output"), norm_after(r, number, "output")
+    return connect(h, attend, partial(feed_forward, r, number), norm_1, norm_2)
+
+
+def pooler(r: Reference, h: Tensor, *, pick=lambda h: h[:, 0], project=linear, activation=torch.tanh) -> Tensor:
     """[B,T,D] -> [B,D]"""
-    return activation(linear(w, "pooler.dense", pick(h)) if dense else pick(h))
+    return activation(project(r, "pooler.dense", pick(h)))
 
 
-def layer(w: dict, config: BertConfig, number: int, h: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """What each part of layer `number` gives, by the published name of the part; the last is the layer's output."""
-    name, out = f"encoder.layer.{number}", {}
-    out[f"{name}.attention.output.dense"] = y = attention(w, config, number, h, mask)
-    out[f"{name}.attention.output"] = a = add_norm(w, config, number, 0, h, y, h)
-    out[f"{name}.output.dense"] = y = feed_forward(w, config, number, a)
-    out[f"{name}.output"] = add_norm(w, config, number, 1, a, y, h)
-    return out
+def activations(r: Reference) -> dict[str, Tensor]:
+    """The output of each part of the model, under the published name of the part."""
+    h = embedding(r)
+    outputs = {"embeddings": h}
+    for number in range(r.config.num_hidden_layers):
+        name = f"encoder.layer.{number}"
+        outputs[f"{name}.attention.output.dense"] = y = attention(r, number, h)
+        outputs[f"{name}.attention.output"] = a = norm_after(r, number, "attention.output")(h + y)
+        outputs[f"{name}.output.dense"] = z = feed_forward(r, number, a)
+        outputs[f"{name}.output"] = h = norm_after(r, number, "output")(a + z)
+    return outputs | {"pooler": pooler(r, h)}
 
 
-def activations(w: dict, config: BertConfig, ids: Tensor, mask: Tensor, segments: Tensor) -> dict[str, Tensor]:
-    """What every part of the model gives, by the published name of the part."""
-    out = {"embeddings": embedding(w, config, ids, segments)}
-    for number in range(config.num_hidden_layers):
-        out |= layer(w, config, number, list(out.values())[-1], mask)
-    return out | {"pooler": pooler(w, list(out.values())[-1])}
-
-
-def hidden_states(
-    w: dict, config: BertConfig, ids: Tensor, mask: Tensor, segments: Tensor, *,
-    read_mask=True, read_segments=True, order=same, chained=True, first=0,
-) -> Tensor:  # fmt: skip
-    """[L+1,B,T,D]: the embedding, then the output of each layer"""
-    hidden = [embedding(w, config, ids, segments * read_segments)]
-    for number in order(range(config.num_hidden_layers)):
-        out = layer(w, config, number, hidden[-1 if chained else 0], mask if read_mask else torch.ones_like(mask))
-        hidden.append(list(out.values())[-1])
-    return torch.stack(hidden[first:])
+def hidden_states(r: Reference, *, mask=same, segments=same, order=same, given=-1, first=0, last=-1) -> Tensor:
+    """[L+2,B,T,D]: the hidden states (the embedding, the output of each layer), then the last hidden state again."""
+    r = replace(r, mask=mask(r.mask), segments=segments(r.segments))
+    hidden = [embedding(r)]
+    for number in order(range(r.config.num_hidden_layers)):
+        hidden.append(layer(r, number, hidden[given]))
+    return torch.stack([*hidden[first:], hidden[last]])
 
 
 def moments(m: Tensor, v: Tensor, g: Tensor, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
@@ -147,31 +137,29 @@ def correction(beta1: float, beta2: float, t: int) -> float:
     return math.sqrt(1 - beta2**t) / (1 - beta1**t)
 
 
-def decay(theta: Tensor, moved: Tensor, weight_decay: float, lr: float, c: float) -> Tensor:
-    """`theta` is the parameter before Adam's step, `moved` after it, `c` the correction of the step."""
-    return moved - lr * weight_decay * moved
-
-
 def adam(
-    theta: Tensor, gradients: list[Tensor | None], lr, betas, eps, weight_decay, correct_bias, resume_at=None, *,
-    moments=moments, factor=correction, denominator=lambda v, eps, root: v.sqrt() + eps, sign=-1, l2=False,
-    decay=decay, skip=True, count_skipped=False, lost="",
+    theta: Tensor, gradients: list[Tensor | None], lr: float, betas: tuple[float, float], eps: float,
+    weight_decay: float, correct_bias: bool, resume_at: int | None = None, *, gradient=lambda g, theta, wd: g,
+    moments=moments, factor=correction, denominator=lambda v, eps, root: v.sqrt() + eps,
+    decay=lambda p, q, wd, lr, c: q - lr * wd * q, without_gradient="skip", restore=lambda m, v, t: (m, v, t),
 ) -> Tensor:  # fmt: skip
-    """The parameter after each of S steps: [S,...]. Without a gradient it stays as it is, and its step count too.
+    """The parameter after each of S steps: [S,N]. A step without a gradient changes nothing, not even t.
 
-    At step `resume_at` the state is saved and restored, which changes nothing, unless parts of it are `lost`.
+    `decay` is given the parameter before and after Adam's step (p, q), wd, lr, and the bias correction c. Before step
+    `resume_at` the state is saved and restored, which changes nothing if `restore` is right.
     """
-    theta, t, out = theta.double(), 0, []
+    theta, t, trajectory = theta.double(), 0, []
     m = v = torch.zeros_like(theta)
     for number, g in enumerate(gradients):
         if number == resume_at:
-            m, v, t = m * ("m" not in lost), v * ("v" not in lost), t * ("t" not in lost)
-        t += g is not None or count_skipped
-        if g is not None or not skip:
-            g = (torch.zeros_like(theta) if g is None else g.double()) + l2 * weight_decay * theta
-            m, v = moments(m, v, g, *betas)
+            m, v, t = restore(m, v, t)
+        if g is None and without_gradient == "move":
+            g = torch.zeros_like(theta)
+        if g is not None or without_gradient == "count":
+            t += 1
+        if g is not None:
+            m, v = moments(m, v, gradient(g.double(), theta, weight_decay), *betas)
             c, root = (factor(*betas, t), math.sqrt(1 - betas[1] ** t)) if correct_bias else (1.0, 1.0)
-            moved = theta + sign * lr * c * m / denominator(v, eps, root)
-            theta = decay(theta, moved, weight_decay, lr, c)
-        out.append(theta)
-    return torch.stack(out)
+            theta = decay(theta, theta - lr * c * m / denominator(v, eps, root), weight_decay, lr, c)
+        trajectory.append(theta)
+    return torch.stack(trajectory)
