@@ -1,10 +1,9 @@
-"""Predictions in the file form of those who grade them: one table, which `write` fills in and minbert.checker reads.
+"""The forms in which graders take predictions, in one table. The writer fills a form in, minbert.submission checks it.
 
-The form follows that of the data: whoever trains on CMU's files hands in CMU's predictions.
+The data's files decide which form it is: a model that is trained on CMU's files writes predictions in CMU's form.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,159 +11,137 @@ from pathlib import Path
 import numpy as np
 
 from minbert import metrics
+from minbert.data.dataset import Dataset
 from minbert.data.readers import Example
 from minbert.data.tasks import GLUE, TASKS
 from minbert.errors import InputError
 from minbert.files import write_text
 from minbert.task import Task
 
-
-def identifier(example: Example) -> str:
-    return example.id
-
-
-def lowered(example: Example) -> str:
-    """CMU's program writes the sentence itself, as it reads it."""
-    return example.text.lower().strip()
-
-
-# GLUE's diagnostic set, which a model of MNLI predicts.
+# The leaderboard also grades GLUE's diagnostic set, which a model of MNLI predicts.
 GRADED = TASKS | {"ax": replace(TASKS["mnli"], name="ax", folder="AX", files=(("test", "AX.tsv"),))}
-OPTIONS = ("finetune", "pretrain")  # CS224N's words; pretrain is a frozen encoder
-
-
-@dataclass(frozen=True)
-class Form:
-    """How one grader wants predictions."""
-
-    suffix: str  # of the data's files
-    stems: dict[str, str]  # task -> what file names call it
-    names: tuple[str, ...]  # below predictions/; the first is written, the others are known as well
-    header: str  # "" for none
-    row: str
-    key: Callable[[Example], str]  # what a row names its example by
-    ids: str = ""  # what the keys look like where they are ids, of which no two are alike
-    ordered: bool = True  # the rows stand in the order of the data
-    graded: tuple[str, ...] = ("dev", "test")
-    limits: tuple[float, float] = (-np.inf, np.inf)  # of a predicted number
-
-    @cached_property
-    def pattern(self) -> re.Pattern:
-        """`row`, to be read backwards."""
-        escaped = re.escape(self.row)
-        return re.compile(escaped.replace(r"\{key\}", "(?P<key>.*?)").replace(r"\{value\}", "(?P<value>.*?)"))
-
-    def place(self, name: str, task: str, split: str, option: str) -> Path:
-        """The file below predictions/: `name` is one of `names`."""
-        base, _, mismatched = split.partition("-")
-        stem = self.stems[task] + "m" * bool(mismatched)  # MNLI-m, MNLI-mm
-        return Path(name.format(stem=stem, split=base, option=option))
-
-    def heading(self, task: str) -> str:
-        return self.header.format(column=COLUMNS.get(task))
-
-
 COLUMNS = {
     "sst5": "Predicted_Sentiment",
     "cfimdb": "Predicted_Sentiment",
     "quora": "Predicted_Is_Paraphrase",
-    "sts": "Predicted_Similiary",  # so written in evaluation.py
+    "sts": "Predicted_Similiary",  # the spelling of CS224N's evaluation.py
 }
-# Both of CS224N's programs write so. The second one shuffles the test set: the order cannot matter.
-STANFORD = {
-    "suffix": ".csv",
-    "header": "id \t {column} ",
-    "row": "{key} , {value} ",
-    "key": identifier,
-    "ids": "[0-9a-f]{25}",
-    "ordered": False,
-}
-FORMS = (
-    Form(  # the GLUE leaderboard
-        suffix=".tsv",
-        stems={task.name: task.folder for task in GLUE} | {"mnli": "MNLI-m", "ax": "AX"},
-        names=("{split}/{stem}.tsv",),  # the leaderboard's names do not tell dev from test
-        header="index\tprediction",
-        row="{key}\t{value}",
-        key=identifier,
-        ids="[0-9]+",
-        graded=("test",),
-        limits=(0.0, 5.0),
-    ),
-    Form(  # CS224N's classifier.py
-        stems={"sst5": "sst", "cfimdb": "cfimdb"},
-        names=("{option}-{stem}-{split}-out.csv",),
-        **STANFORD,
-    ),
-    Form(  # CS224N's multitask_classifier.py
-        stems={"sst5": "sst", "quora": "para", "sts": "sts"},
-        names=("{stem}-{split}-output.csv", "{stem}-{split}-out.csv"),  # the program's, the handout's
-        **STANFORD,
-    ),
-    Form(  # CMU ANLP's classifier.py
-        suffix=".txt",
-        stems={"sst5": "sst", "cfimdb": "cfimdb"},
-        names=("{stem}-{split}-output.txt",),
-        header="",
-        row="{value} ||| {key}",
-        key=lowered,
-    ),
-)
-
-
-def form_of(suffix: str, task: str, multitask: bool = False) -> Form:
-    """The form for data files of that suffix. `multitask` decides for sst5, which two of CS224N's programs predict."""
-    forms = [form for form in FORMS if form.suffix == suffix and task in form.stems]
-    if not forms:
-        raise InputError(f"no grader takes predictions of {task} from {suffix} files")
-    return forms[-1 if multitask else 0]  # FORMS has the single-task program first
-
-
-def write_predictions(
-    folder: Path, dataset, split: str, logits: np.ndarray, frozen: bool = False, multitask: bool = False
-) -> Path:
-    """Write the predictions for a split below `folder`/predictions, whole or not at all; returns the file.
-
-    `dataset` is a batches.Dataset, `logits` [N,C] its outputs in the file's order. `frozen` is what CS224N's file names
-    call pretrain. GLUE's go to predictions/dev/RTE.tsv and predictions/test/RTE.tsv, the courses', whose names tell the
-    split, to predictions/ itself, as their programs put them. Raises InputError for a task that nobody grades.
-    """
-    task, form = dataset.task, form_of(dataset.path.suffix, dataset.task.name, multitask)
-    values = [spell(task, form, value) for value in metrics.predictions_from_logits(task, logits)]
-    lines = [form.heading(task.name)] if form.header else []
-    for example, value in zip(dataset.examples, values, strict=True):
-        lines.append(form.row.format(key=form.key(example), value=value))
-    path = Path(folder) / "predictions" / form.place(form.names[0], task.name, split, OPTIONS[frozen])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "".join(line + "\n" for line in lines))
-    return path
-
-
-def spell(task: Task, form: Form, prediction) -> str:
-    """A class as the data's files write it; a number within the grader's limits."""
-    if task.labels:
-        return task.labels[int(prediction)]
-    return str(float(np.clip(prediction, *form.limits)))
 
 
 @dataclass(frozen=True)
-class File:
-    """A file that a grader knows by its name."""
+class Form:
+    """The form in which one grader takes predictions. Files of one form are handed in together."""
+
+    path: str  # of a file, below predictions/; the suffix is also that of the data's files
+    task_names: dict[str, str]  # task -> its name in the path
+    row: str  # the key is the example's id or its sentence
+    header: str = ""  # the first line; "" for none
+    id_pattern: str = ""  # a regular expression for an id; "" if the key is the sentence
+    ordered: bool = True  # whether the rows must be in the order of the data
+    limits: tuple[float, float] = (-np.inf, np.inf)  # of a regression's predictions
+
+    @cached_property
+    def row_pattern(self) -> re.Pattern:
+        """Matches a row, with the groups key and value."""
+        key, value = f"(?P<key>{self.id_pattern or '.*'})", "(?P<value>.*?)"
+        return re.compile(re.escape(self.row).replace(r"\{key\}", key).replace(r"\{value\}", value))
+
+    def key(self, example: Example) -> str:
+        """The id, or the sentence as CMU's program writes it."""
+        return example.id if self.id_pattern else example.text.lower().strip()
+
+
+LEADERBOARD = Form(  # of GLUE. Its file names do not tell dev from test, so each split gets a folder.
+    path="{split}/{task}.tsv",
+    task_names={task.name: task.folder for task in GLUE} | {"mnli": "MNLI-m", "ax": "AX"},
+    row="{key}\t{value}",
+    header="index\tprediction",
+    id_pattern="[0-9]+",
+    limits=(0.0, 5.0),
+)
+FINETUNE = Form(  # CS224N's classifier.py
+    path="finetune-{task}-{split}-out.csv",
+    task_names={"sst5": "sst", "cfimdb": "cfimdb"},
+    row="{key} , {value} ",
+    header="id \t {column} ",
+    id_pattern="[0-9a-f]{25}",
+    ordered=False,  # CS224N's programs may shuffle the test set
+)
+PRETRAIN = replace(FINETUNE, path="pretrain-{task}-{split}-out.csv")  # the same program with a frozen encoder
+MULTITASK = replace(  # CS224N's multitask_classifier.py
+    FINETUNE, path="{task}-{split}-output.csv", task_names={"sst5": "sst", "quora": "para", "sts": "sts"}
+)
+HANDOUT = replace(MULTITASK, path="{task}-{split}-out.csv")  # the names in CS224N's handout: checked, never written
+CMU = Form(  # the classifier.py of CMU's ANLP
+    path="{task}-{split}-output.txt", task_names={"sst5": "sst", "cfimdb": "cfimdb"}, row="{value} ||| {key}"
+)
+
+
+@dataclass(frozen=True)
+class PredictionFile:
+    """One file of a form."""
 
     form: Form
     task: Task
     split: str
-    group: str  # the same for files that are handed in together
+
+    @property
+    def path(self) -> Path:
+        """The path below predictions/."""
+        split, _, mismatched = self.split.partition("-")
+        name = self.form.task_names[self.task.name] + ("m" if mismatched else "")  # MNLI-m, MNLI-mm
+        return Path(self.form.path.format(task=name, split=split))
+
+    @property
+    def header(self) -> str:
+        return self.form.header.format(column=COLUMNS.get(self.task.name))
+
+    def format_content(self, keys: list[str], values: list[str]) -> str:
+        """The file's text. Raises ValueError if the numbers of keys and values differ."""
+        lines = [self.header] if self.header else []
+        lines += [self.form.row.format(key=key, value=value) for key, value in zip(keys, values, strict=True)]
+        return "".join(line + "\n" for line in lines)
 
 
-def known_files() -> dict[str, File]:
-    """Name -> what the file has to hold."""
-    return {
-        form.place(name, task, split, option).name: File(form, GRADED[task], split, name.replace("{option}", option))
-        for form in FORMS
-        for name in form.names
-        for option in OPTIONS
-        for task in form.stems
-        for graded in form.graded
-        for split in GRADED[task].splits(graded)
-    }
+# Every file name that a grader knows. The leaderboard's test files replace the dev files, which have the same names.
+KNOWN_FILES = {
+    file.path.name: file
+    for form in (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU)
+    for task in form.task_names
+    for split, _ in GRADED[task].files
+    if split != "train"
+    for file in [PredictionFile(form, GRADED[task], split)]
+}
+
+
+def find_form(suffix: str, task: str, frozen: bool = False, multitask: bool = False) -> Form:
+    """The form for data files with that suffix. Both of CS224N's programs predict sst5: `multitask` chooses."""
+    classifier = PRETRAIN if frozen else FINETUNE
+    course = (MULTITASK, classifier) if multitask else (classifier, MULTITASK)
+    for form in (LEADERBOARD, *course, CMU):
+        if form.path.endswith(suffix) and task in form.task_names:
+            return form
+    raise InputError(f"no grader takes predictions of {task} from {suffix} files")
+
+
+def write_predictions(
+    folder: Path, dataset: Dataset, split: str, logits: np.ndarray, frozen: bool = False, multitask: bool = False
+) -> Path:
+    """Write the predictions for one split below `folder`/predictions, whole or not at all, and return the file's path.
+
+    `logits` [N,C] are the model's outputs for the dataset's examples, in the file's order. `frozen` tells whether the
+    encoder was frozen. Raises InputError if no grader takes predictions of this task.
+    """
+    task = dataset.task
+    form = find_form(dataset.path.suffix, task.name, frozen, multitask)
+    predictions = metrics.predictions_from_logits(task, logits)
+    if task.labels:
+        values = [task.labels[int(number)] for number in predictions]
+    else:
+        values = [str(float(number)) for number in np.clip(predictions, *form.limits)]
+    file = PredictionFile(form, task, split)
+    content = file.format_content([form.key(example) for example in dataset.examples], values)
+    path = Path(folder) / "predictions" / file.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, content)
+    return path

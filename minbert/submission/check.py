@@ -1,185 +1,147 @@
-"""What a grader would reject in a folder of predictions. The forms are those of minbert.predictions, read backwards."""
+"""What a grader would reject in a folder of prediction files. Their forms are in minbert.data.predictions."""
 
 import codecs
 import difflib
-import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minbert.data.predictions import File, known_files
+from minbert.data.predictions import KNOWN_FILES, LEADERBOARD, PredictionFile
 from minbert.data.readers import parse_label, read_file
 from minbert.data.tasks import ROWS, UNLABELLED
 from minbert.errors import InputError
 from minbert.files import read_lines
 
-KNOWN = known_files()
-SHOWN = 10  # problems of one file; the rest are counted
+MAX_SHOWN = 10  # problems of one file; the others are counted
 
 
 @dataclass
 class Report:
+    """The prediction files of a folder, and what a grader would reject in them."""
+
     files: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what could not be compared, and what is not there yet
+    notes: list[str] = field(default_factory=list)  # checks that were not possible, and files that are missing
+
+    def __str__(self) -> str:
+        files = "1 file" if len(self.files) == 1 else f"{len(self.files)} files"
+        verdict = f"{files}: a grader would {'reject' if self.problems else 'accept'} this"
+        return "\n".join([*self.problems, *(f"note: {note}" for note in self.notes), verdict])
 
 
-@dataclass(frozen=True)
-class Expected:
-    """The rows that a file has to have."""
+def check_predictions(folder: Path, data: Path | None = None, complete: bool = False) -> Report:
+    """Check every prediction file in `folder`, which may be a run folder.
 
-    keys: list[str] | None = None  # in order; None where they are not known
-    sizes: tuple[int, ...] = ()  # any of these; none where that is not known either
-    note: str = ""
-
-
-def check(folder: Path, data: Path | None = None, complete: bool = False) -> Report:
-    """Look at every file of predictions in `folder`, which may be a run's.
-
-    The rows are compared with the files below `data`; without it, with what is known of the published ones. `complete`
-    calls for all the files that are handed in together. Raises InputError where `folder` or `data` is no folder, and
-    where the data's own files are broken.
+    The rows are compared with the task files below `data`, or with what is known of the published files. With
+    `complete` the files of one form must all be there. Raises InputError if `folder` or `data` is no folder, or if a
+    file below `data` cannot be read.
     """
     for path in filter(None, (folder, data)):
         if not path.is_dir():
             raise InputError(f"{path} is not a folder")
-    folder = handed_in(folder)
-    report, suffixes = Report(), {Path(name).suffix for name in KNOWN}
+    folder, report = find_graded_folder(folder), Report()
+    suffixes = {Path(name).suffix for name in KNOWN_FILES}
     for path in sorted(folder.iterdir()):
-        if path.suffix in suffixes and not path.name.startswith("."):
-            look(path, data, report)
-    missing = missing_files({path.name for path in report.files})
+        if path.name in KNOWN_FILES:
+            check_file(path, data, report)
+        elif path.suffix in suffixes and not path.name.startswith("."):
+            names = {name.lower(): name for name in KNOWN_FILES}
+            close = difflib.get_close_matches(path.name.lower(), names, n=1)
+            hint = f"; did you mean {names[close[0]]}?" if close else ""
+            report.problems.append(f"{path}: no grader knows this file name{hint}")
+    present = [path.name for path in report.files]
+    forms = [KNOWN_FILES[name].form for name in present]
+    missing = [name for name, file in KNOWN_FILES.items() if file.form in forms and name not in present]
     if missing:
         (report.problems if complete else report.notes).append(f"{folder} lacks {', '.join(missing)}")
-    if not report.files:
-        report.problems.append(f"{folder} has no file of predictions that a grader knows")
+    if not present:
+        report.problems.append(f"{folder} has no prediction file that a grader knows")
     return report
 
 
-def handed_in(folder: Path) -> Path:
-    """The folder itself; or, of a run's folder or its predictions/, the part with the files that are graded."""
-    places = (folder / part for part in (".", "test", "predictions", "predictions/test"))
-    return next((place for place in places if any((place / name).exists() for name in KNOWN)), folder)
+def find_graded_folder(folder: Path) -> Path:
+    """The folder with the graded files: `folder`, or the one inside it if `folder` is a run or its predictions."""
+    candidates = [folder / name for name in (".", "test", "predictions", "predictions/test")]
+    return next((path for path in candidates if any((path / name).exists() for name in KNOWN_FILES)), folder)
 
 
-def look(path: Path, data: Path | None, report: Report) -> None:
-    """Add one file to the report."""
-    if path.name not in KNOWN:
-        names = {name.lower(): name for name in KNOWN}
-        close = difflib.get_close_matches(path.name.lower(), names, n=1)
-        hint = "".join(f"; is it {names[name]}?" for name in close)
-        report.problems.append(f"{path}: no grader knows this name{hint}")
-        return
+def check_file(path: Path, data: Path | None, report: Report) -> None:
+    """Add one file, its problems and its notes to the report."""
     report.files.append(path)
-    expected = expect(KNOWN[path.name], data)
-    if expected.note:
-        report.notes.append(f"{path}: {expected.note}")
+    keys, sizes, note = find_expected_rows(KNOWN_FILES[path.name], data)
+    if note:
+        report.notes.append(f"{path}: {note}")
     try:
-        problems = examine(path, KNOWN[path.name], expected)
-    except InputError as error:  # empty, or not text
+        problems = list(find_problems(path, KNOWN_FILES[path.name], keys, sizes))
+    except InputError as error:  # the file is empty, or is not text
         problems = [str(error)]
-    report.problems += problems[:SHOWN]
-    if len(problems) > SHOWN:
-        report.problems.append(f"{path}: {len(problems) - SHOWN} more problems")
+    report.problems += problems[:MAX_SHOWN]
+    if len(problems) > MAX_SHOWN:
+        report.problems.append(f"{path}: {len(problems) - MAX_SHOWN} more problems")
 
 
-def missing_files(names: set[str]) -> list[str]:
-    """The files that are handed in together with those named, and are not among them."""
-    groups = {KNOWN[name].group for name in names}
-    return [name for name, file in KNOWN.items() if file.group in groups and name not in names]
-
-
-def expect(file: File, data: Path | None) -> Expected:
-    """The keys of the data where there are any, else what is known of the published files."""
-    task, form, note = file.task, file.form, ""
+def find_expected_rows(file: PredictionFile, data: Path | None) -> tuple[list[str], tuple[int, ...], str]:
+    """The keys in order, or else the accepted numbers of rows, as far as they are known; and a note if they are not."""
+    task, note = file.task, ""
     if data is not None:
-        (path,) = (path for path in task.paths(data, file.split) if path.suffix == form.suffix)
+        path = next(path for path in task.paths(data, file.split) if file.form.path.endswith(path.suffix))
         if path.exists():
-            keys = [form.key(example) for example in read_file(task, path, file.split).rows]
-            return Expected(keys, (len(keys),))
-        note = f"{path} does not exist, so it is checked against the published file's rows"
+            return [file.form.key(example) for example in read_file(task, path, file.split).rows], (), ""
+        note = f"{path} does not exist, so the rows were compared with the published file's"
     size = ROWS[task.name].get(file.split)
     if size is None:
-        return Expected(note="how many rows the published file has is not known; --data would tell")
-    if form.suffix == ".tsv":  # GLUE numbers the rows of each file
-        return Expected([str(i) for i in range(size)], (size,), note)
-    return Expected(None, (size, size - UNLABELLED.get(task.name, {}).get(file.split, 0)), note)
+        return [], (), "the number of rows was not checked: it is not published. --data DATA names the task's files"
+    if file.form is LEADERBOARD:  # GLUE numbers the rows of each file
+        return [str(row) for row in range(size)], (), note
+    return [], (size, size - UNLABELLED.get(task.name, {}).get(file.split, 0)), note
 
 
-def examine(path: Path, file: File, expected: Expected) -> list[str]:
-    """The problems of one file. Raises InputError for a file that has no lines of text."""
-    lines = list(read_lines(path))
-    problems, keys = wrong_header(path, file, lines), []
+def find_problems(path: Path, file: PredictionFile, expected: list[str], sizes: tuple[int, ...]) -> Iterator[str]:
+    """Yield the problems of one file. Raises InputError if it is empty or not UTF-8."""
+    lines, pattern, (low, high) = list(read_lines(path)), file.form.row_pattern, file.form.limits
+    if path.read_bytes().startswith(codecs.BOM_UTF8):
+        yield f"{path}:1: the file starts with a byte order mark"
+    if file.header:
+        header = lines[0][1]
+        if header != file.header:
+            yield f"{path}:1: the header is {header[:80]!r} instead of {file.header!r}"
+        if not pattern.fullmatch(header):  # else the header is missing: this is a row
+            del lines[0]
+    keys = {}  # line number -> key
     for number, line in lines:
-        row = file.form.pattern.fullmatch(line)
-        if row:
-            keys.append((number, row["key"]))
-            problems += wrong_value(path, number, file, row["value"])
+        row = pattern.fullmatch(line)
+        if row is None:
+            ids = f" with an id {file.form.id_pattern}" if file.form.id_pattern else ""
+            yield f"{path}:{number}: {line[:80]!r} is not of the form {file.form.row!r}{ids}"
+            continue
+        keys[number] = row["key"]
+        try:
+            if not low <= parse_label(file.task, row["value"], path, number) <= high:  # class numbers always are
+                yield f"{path}:{number}: score {row['value']} is not between {low:g} and {high:g}"
+        except InputError as error:
+            yield str(error)
+    yield from find_key_problems(path, file, keys, expected)
+    if sizes and len(lines) not in sizes:
+        yield f"{path} has {len(lines)} rows instead of {sizes[0]}"
+
+
+def find_key_problems(path: Path, file: PredictionFile, keys: dict[int, str], expected: list[str]) -> Iterator[str]:
+    """Yield the rows that are repeated, unknown, missing or out of order. `keys` maps line numbers to keys."""
+    if not expected and not file.form.id_pattern:  # any sentence may be there, and more than once
+        return
+    remaining = Counter(expected or set(keys.values()))
+    for number, key in keys.items():
+        if not remaining[key]:
+            problem = "is repeated" if key in remaining else f"is not in {file.split}"
+            yield f"{path}:{number}: example {key[:40]!r} {problem}"
         else:
-            problems.append(f"{path}:{number}: {line[:80]!r} is not of the form {file.form.row!r}")
-    compare = compare_ids if file.form.ids else compare_sentences
-    problems += compare(path, file, keys, expected)
-    # Where ids are known, those that are missing or too many have been named.
-    if (expected.keys is None or not file.form.ids) and expected.sizes and len(lines) not in expected.sizes:
-        problems.append(f"{path} has {len(lines)} rows instead of {expected.sizes[0]}")
-    return problems
-
-
-def wrong_header(path: Path, file: File, lines: list[tuple[int, str]]) -> list[str]:
-    """Take the header out of `lines`, whatever it says; but a file that starts with a row keeps the row."""
-    problems = []
-    with path.open("rb") as opened:
-        if opened.read(3) == codecs.BOM_UTF8:
-            problems.append(f"{path}:1: a byte order mark stands before the first character")
-    first, wanted = lines[0][1], file.form.heading(file.task.name)
-    if not wanted:
-        return problems
-    row = file.form.pattern.fullmatch(first)
-    if not (row and re.fullmatch(file.form.ids, row["key"])):
-        del lines[0]
-    if first != wanted:
-        problems.append(f"{path}:1: the header is {first[:80]!r} instead of {wanted!r}")
-    return problems
-
-
-def wrong_value(path: Path, number: int, file: File, text: str) -> list[str]:
-    """A label that is none, or a score out of range. (Class numbers are within any limits.)"""
-    try:
-        value = parse_label(file.task, text, path, number)
-    except InputError as error:
-        return [str(error)]
-    low, high = file.form.limits
-    if low <= value <= high:
-        return []
-    return [f"{path}:{number}: score {text} lies outside {low:g} to {high:g}"]
-
-
-def compare_ids(path: Path, file: File, keys: list[tuple[int, str]], expected: Expected) -> list[str]:
-    """Ids that are there twice, unknown, missing, or out of order."""
-    known, problems, seen = set(expected.keys or []), [], {}
-    for number, key in keys:
-        if key in seen:
-            problems.append(f"{path}:{number}: id {key} is on line {seen[key]} already")
-        elif known and key not in known:
-            problems.append(f"{path}:{number}: {file.split} has no id {key!r}")
-        elif not known and not re.fullmatch(file.form.ids, key):
-            problems.append(f"{path}:{number}: {key!r} is no id of the form {file.form.ids}")
-        seen.setdefault(key, number)
-    missing = [key for key in expected.keys or [] if key not in seen]
+            remaining[key] -= 1
+    missing = [key[:40] for key in remaining.elements()]
     if missing:
-        shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
-        problems.append(f"{path} lacks {len(missing)} of {len(known)} ids: {shown}")
-    if file.form.ordered and not problems:
-        misplaced = [(row, wanted) for row, wanted in zip(keys, expected.keys) if row[1] != wanted]
-        problems += [
-            f"{path}:{number}: id {key} stands where {wanted} belongs" for (number, key), wanted in misplaced[:1]
-        ]
-    return problems
-
-
-def compare_sentences(path: Path, file: File, keys: list[tuple[int, str]], expected: Expected) -> list[str]:
-    """The first that is not the data's on that line: the others may only have been pushed aside by it."""
-    wanted = dict(enumerate(expected.keys or [], start=1))
-    wrong = [(number, key) for number, key in keys if key != wanted.get(number, key)]
-    return [
-        f"{path}:{number}: {file.split} has {wanted[number][:40]!r} here, not {key[:40]!r}" for number, key in wrong[:1]
-    ]
+        more = ", ..." if missing[3:] else ""
+        yield f"{path} lacks {len(missing)} of {len(expected)} examples: {', '.join(missing[:3])}{more}"
+    elif file.form.ordered and len(keys) == len(expected):
+        misplaced = [(number, key, right) for (number, key), right in zip(keys.items(), expected) if key != right]
+        for number, key, right in misplaced[:1]:  # it may only have displaced the others
+            yield f"{path}:{number}: {file.split} has {right[:40]!r} here, not {key[:40]!r}"

@@ -8,7 +8,7 @@ import pytest
 from support.factories import make_dataset, vocabulary_backend, write_rows
 
 from minbert.data.dataset import Dataset
-from minbert.data.predictions import known_files, write_predictions
+from minbert.data.predictions import KNOWN_FILES, write_predictions
 from minbert.data.readers import Example, read_examples
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
@@ -17,8 +17,8 @@ from minbert.tokenizer import Tokenizer
 IDS = "0a1b2c3d4e5f60718293a4b5c", "ffffffffffffffffffffffff0"
 
 
-def two(task: str, file: str) -> SimpleNamespace:
-    """Two examples as read from `file`."""
+def make_two_examples(task: str, file: str) -> SimpleNamespace:
+    """A dataset of two examples, as they are read from `file`."""
     ids = IDS if file.endswith(".csv") else ("0", "1")
     rows = [Example(ids[0], " A Cat ,\tsaid \xc9milie ", "b", None), Example(ids[1], "dog", "c", None)]
     return SimpleNamespace(task=TASKS[task], path=Path(file), examples=rows)
@@ -44,8 +44,8 @@ GLUE = [
 
 
 @pytest.mark.parametrize("task, split, logits, place, first, second", GLUE)
-def test_glue(tmp_path, task, split, logits, place, first, second):
-    path = write_predictions(tmp_path, two(task, "test.tsv"), split, np.array(logits, np.float32))
+def test_glue_files_hold_what_the_leaderboard_takes(tmp_path, task, split, logits, place, first, second):
+    path = write_predictions(tmp_path, make_two_examples(task, "test.tsv"), split, np.array(logits, np.float32))
     assert path == tmp_path / place
     assert path.read_bytes() == f"index\tprediction\n0\t{first}\n1\t{second}\n".encode()
 
@@ -62,9 +62,11 @@ STANFORD = [
 
 
 @pytest.mark.parametrize("task, split, logits, more, name, column, first, second", STANFORD)
-def test_cs224n(tmp_path, task, split, logits, more, name, column, first, second):
+def test_cs224n_files_hold_what_both_of_its_programs_write(
+    tmp_path, task, split, logits, more, name, column, first, second
+):
     """Blanks around the comma and at the ends, a tab in the header alone, and numbers as the model gave them."""
-    path = write_predictions(tmp_path, two(task, "x.csv"), split, np.array(logits, np.float32), **more)
+    path = write_predictions(tmp_path, make_two_examples(task, "x.csv"), split, np.array(logits, np.float32), **more)
     assert path == tmp_path / "predictions" / name
     assert path.read_bytes() == f"id \t {column} \n{IDS[0]} , {first} \n{IDS[1]} , {second} \n".encode()
 
@@ -76,22 +78,23 @@ def test_cs224n(tmp_path, task, split, logits, more, name, column, first, second
         ("cfimdb", "test", SECOND, "cfimdb-test-output.txt", "1", "0"),
     ],
 )
-def test_cmu(tmp_path, task, split, logits, name, first, second):
-    path = write_predictions(tmp_path, two(task, "x.txt"), split, np.array(logits), frozen=True)
+def test_cmu_files_hold_the_sentence_as_its_program_reads_it(tmp_path, task, split, logits, name, first, second):
+    path = write_predictions(tmp_path, make_two_examples(task, "x.txt"), split, np.array(logits), frozen=True)
     assert path == tmp_path / "predictions" / name
     assert path.read_bytes() == f"{first} ||| a cat ,\tsaid émilie\n{second} ||| dog\n".encode()
 
 
-def test_the_table_knows_each_name_once():
-    """Eleven of the leaderboard, CS224N's eight, six, and the handout's six, CMU's four."""
-    names = sorted(known_files())
+def test_the_table_has_every_file_name_that_a_grader_knows():
+    """The leaderboard's eleven; eight and six of CS224N's programs, six of its handout; CMU's four."""
+    names = sorted(KNOWN_FILES)
     assert len(names) == 11 + 8 + 6 + 6 + 4
     assert [name for name in names if name.endswith(".tsv")] == (
         "AX CoLA MNLI-m MNLI-mm MRPC QNLI QQP RTE SST-2 STS-B WNLI".replace(" ", ".tsv ") + ".tsv"
     ).split()
+    assert {KNOWN_FILES[name].split for name in names if name.endswith(".tsv")} == {"test", "test-mismatched"}
 
 
-def test_one_row_for_each_example_and_nothing_half_written(tmp_path):
+def test_each_example_gets_one_row_and_nothing_half_written_stays(tmp_path):
     dataset = make_dataset(TASKS["rte"], size=3)
     with pytest.raises(ValueError, match="shorter"):
         write_predictions(tmp_path, dataset, "dev", np.zeros((2, 2)))
@@ -101,14 +104,13 @@ def test_one_row_for_each_example_and_nothing_half_written(tmp_path):
     assert path.read_text().count("\n") == 4
 
 
-def test_what_nobody_grades(tmp_path):
+def test_a_task_that_no_grader_takes_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no grader takes predictions of rte from \.csv files"):
-        write_predictions(tmp_path, two("rte", "rte.csv"), "test", np.zeros((2, 2)))
+        write_predictions(tmp_path, make_two_examples("rte", "rte.csv"), "test", np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("name", ["qqp", "sst5", "cfimdb"])
-def test_round_trip(tmp_path, name):
-    """The ids and labels of a dev file, read, predicted without a mistake, and written, are those of the file."""
+def test_correct_predictions_of_a_dev_file_repeat_its_ids_and_labels(tmp_path, name):
     task = TASKS[name]
     rows = {
         "qqp": [["id", "question1", "question2", "is_duplicate"], ["7", "a", "b", "1"], ["3", "c", "d", "0"]],

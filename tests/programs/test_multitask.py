@@ -14,7 +14,7 @@ from minbert import BertModel, SentenceModel, load_tokenizer, metrics, weights
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS, choose_tasks
-from minbert.submission.check import check
+from minbert.submission import check_predictions
 from minbert.training.arguments import parse_settings
 from minbert.training.evaluation import predict_logits
 from minbert.training.objective import Objective
@@ -54,7 +54,7 @@ def test_a_whole_run(flags, course, tmp_path, capsys, read_json, pairs):
     assert all(set(row["losses"]) <= set(COURSE) for row in rows) and set(rows[0]["losses"]) == set(COURSE)
     files = {f"{stem}-{split}-output.csv" for stem in ("sst", "para", "sts") for split in ("dev", "test")}
     assert {path.name for path in (folder / "predictions").iterdir()} == files
-    report = check(folder, course)
+    report = check_predictions(folder, course)
     assert report.problems == [] and len(report.files) == 6
 
 
