@@ -70,7 +70,9 @@ def load_settings(
     except OSError as error:
         raise InputError(f"--resume {folder}: {path} cannot be read: {error.strerror}") from None
     except KeyError as error:
-        raise InputError(f"{path} lacks {error}: another program or another version of minbert wrote it") from None
+        raise InputError(
+            f"{path} lacks {error}: another program or another version of minbert wrote it; start a new run"
+        ) from None
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not hold the settings of a run: {error}") from None
     return cls(**values).check()

@@ -1,6 +1,8 @@
 """A run that stops anywhere and goes on from its checkpoint ends with the same bits."""
 
+import functools
 import itertools
+import json
 import os
 import resource
 import signal
@@ -10,44 +12,45 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.factories import Log, make_dataset, make_model
+from support.factories import make_dataset, make_model, make_training_state
 
+from minbert.data.sampling import BatchSampler
 from minbert.errors import InputError, Interrupted, TrainingError
 from minbert.training.checkpoint import Checkpoints
 from minbert.training.loop import fit
 from minbert.training.objective import Objective
 from minbert.training.runtime import Runtime
 from minbert.training.settings import Settings
+from minbert.training.state import TrainingState
 from regularizers import OPTIONS, build
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8  # 30 examples in batches of 10: epochs of 3, 3 and 2 steps
 
 
-def run(option: str, checkpoint: Checkpoints, interrupt=lambda step: None, steps: int = STEPS, precision: str = "fp32"):
-    """interrupt(n) is called before step n, and with "epoch 1" and so on before each epoch is scored."""
-    dataset, model = make_dataset(size=30), make_model()
-    objective, log = Objective(model, build(option)), Log()
-    objective.method.attach(model)
-    collate, count = dataset.collate, itertools.count(1)
-
-    def collate_and_interrupt(rows):
-        interrupt(next(count))
-        return collate(rows)
+def run(
+    option: str,
+    checkpoints: Checkpoints | None,
+    interrupt=lambda place: None,
+    steps: int = STEPS,
+    precision: str = "fp32",
+):
+    """interrupt(n) is called in step n, and interrupt("epoch 1") and so on before each epoch is scored."""
+    objective, rows = Objective(make_model(), build(option)), []
+    objective.method.attach(objective.model)
+    count = itertools.count(1)
+    objective.register_forward_pre_hook(lambda *_: interrupt(next(count)))
 
     def score(epoch: int) -> dict:
         interrupt(f"epoch {epoch}")
-        here.signals.check()
+        runtime.signals.raise_if_received()
         return {"seen": epoch}
 
-    dataset.collate = collate_and_interrupt
-
-    def plan(epoch: int):  # a first stage, which has epoch 0 to itself, is not interrupted
-        return [(dataset if epoch else make_dataset(size=30), rows) for rows in dataset.shuffled(10, 0, epoch)]
-
-    with Runtime(torch.device("cpu"), precision) as here:
-        totals, history = fit(objective, plan, score, steps, Settings(lr=1e-2, warmup=0.1), here, log, checkpoint)
-    return objective.state_dict(), totals, history, log.rows
+    settings = Settings(lr=1e-2, warmup=0.1, batch_size=10, data_seed=0)
+    sampler = BatchSampler(make_dataset(size=30), 10, 0, epochs=None, max_steps=steps)
+    with Runtime(torch.device("cpu"), precision) as runtime:
+        totals, history = fit(objective, sampler, score, settings, runtime, rows.append, checkpoints)
+    return objective.state_dict(), totals, history, rows
 
 
 def same_run(one, other) -> bool:
@@ -71,17 +74,22 @@ def counts(result) -> tuple[int, ...]:
 
 
 def sends(number: int, at):
-    return lambda here: os.kill(os.getpid(), number) if here == at else None
+    return lambda place: os.kill(os.getpid(), number) if place == at else None
+
+
+@functools.cache
+def uninterrupted(option: str):
+    return run(option, None)
 
 
 @pytest.mark.parametrize("at", [1, 3, 5, "epoch 1", "epoch 3"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_resumed_equals_uninterrupted(option, at, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(option, at, tmp_path):
     checkpoint = Checkpoints(tmp_path / "checkpoint")
     with pytest.raises(Interrupted) as stop:
         run(option, checkpoint, sends(signal.SIGTERM, at))
     assert stop.value.status == 143
-    whole, resumed = run(option, Checkpoints(None)), run(option, Checkpoints(tmp_path / "checkpoint"))
+    whole, resumed = uninterrupted(option), run(option, Checkpoints(tmp_path / "checkpoint"))
     assert same_run(whole, resumed)
     assert resumed[2] == [{"epoch": e, "seen": e} for e in (1, 2, 3)]
     assert counts(resumed)[:2] == (STEPS, 80) and resumed[1]["epochs"] == 3  # 30 + 30 + 20 examples
@@ -89,26 +97,26 @@ def test_resumed_equals_uninterrupted(option, at, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_scale_of_fp16_is_kept(tmp_path, monkeypatch):
-    """It starts so high that the first steps are skipped; a resumed run must not skip again."""
+def test_the_loss_scale_of_fp16_is_restored(tmp_path, monkeypatch):
+    """It starts so high that the first steps are skipped. A resumed run must not skip again."""
     scaler = lambda self: torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=3)  # noqa: E731
     monkeypatch.setattr(Runtime, "scaler", scaler)
     with pytest.raises(Interrupted):
         run("finetune", Checkpoints(tmp_path), sends(signal.SIGTERM, 5), precision="fp16")
-    whole, resumed = (run("finetune", c, precision="fp16") for c in (Checkpoints(None), Checkpoints(tmp_path)))
+    whole, resumed = (run("finetune", c, precision="fp16") for c in (None, Checkpoints(tmp_path)))
     assert same_run(whole, resumed)
 
 
-def test_the_step_is_finished_first(tmp_path):
+def test_a_signal_waits_for_the_end_of_the_step(tmp_path):
     checkpoint = Checkpoints(tmp_path)
     with pytest.raises(Interrupted):
         run("finetune", checkpoint, sends(signal.SIGINT, 4))
     assert [path.name.split("-")[1] for path in checkpoint.files()] == ["step3", "step4"]
 
 
-def test_ctrl_c_twice_does_not_wait(tmp_path):
-    def twice(here):
-        if here == 4:
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    def twice(place):
+        if place == 4:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -117,17 +125,17 @@ def test_ctrl_c_twice_does_not_wait(tmp_path):
     assert [path.name.split("-")[1] for path in Checkpoints(tmp_path).files()] == ["step3"]
 
 
-def test_outside_of_training_a_signal_ends_at_once():
+def test_outside_of_training_a_signal_ends_the_program_at_once():
     with pytest.raises(Interrupted, match="SIGTERM"), Runtime(torch.device("cpu")):
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_every_so_many_steps_or_minutes(tmp_path, monkeypatch):
+def test_a_checkpoint_is_due_after_some_steps_or_minutes_and_at_the_end_of_an_epoch(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(Checkpoints, "write", lambda self, step, *_: saved.append(step))
     run("finetune", Checkpoints(tmp_path, steps=2))
-    assert saved == [2, 3, 5, 6, 8, 8]  # two steps after the last, and at each epoch's end
+    assert saved == [2, 3, 5, 6, 8, 8]  # two steps after the last, and at the end of each epoch
     saved.clear()
     run("finetune", Checkpoints(tmp_path, minutes=0.0))
     assert saved == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8]
@@ -136,7 +144,7 @@ def test_every_so_many_steps_or_minutes(tmp_path, monkeypatch):
     assert saved == [3, 6, 8]
 
 
-def test_only_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path, caplog):
+def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_not_loaded(tmp_path, caplog):
     checkpoint = Checkpoints(tmp_path, steps=1)
     with pytest.raises(Interrupted):
         run("smart", checkpoint, sends(signal.SIGINT, 5))
@@ -144,18 +152,18 @@ def test_only_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path, c
     good = last.read_bytes()
     for place in (9, len(good) // 2, len(good) - 1):  # in the header, and in tensors
         last.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
-        assert Checkpoints(tmp_path).load(*parts("smart"))["step"] == 4
+        assert load("smart", tmp_path).loop.step == 4
         assert f"{last} is damaged" in caplog.text
         last.write_bytes(good)
     last.write_bytes(last.read_bytes()[:-100])
-    assert same_run(run("smart", Checkpoints(None)), run("smart", Checkpoints(tmp_path)))
+    assert same_run(uninterrupted("smart"), run("smart", Checkpoints(tmp_path)))
     for path in Checkpoints(tmp_path).files():
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="no checkpoint is undamaged; delete the folder"):
+    with pytest.raises(InputError, match="all checkpoints are damaged; delete the folder to start anew"):
         run("smart", Checkpoints(tmp_path))
 
 
-def test_a_damaged_checkpoint_goes_before_a_good_one_does(tmp_path):
+def test_a_damaged_checkpoint_is_removed_before_a_good_one(tmp_path):
     with pytest.raises(Interrupted):
         run("finetune", Checkpoints(tmp_path, steps=1), sends(signal.SIGINT, 5))
     good, last = Checkpoints(tmp_path).files()
@@ -166,28 +174,51 @@ def test_a_damaged_checkpoint_goes_before_a_good_one_does(tmp_path):
     assert good.exists() and not last.exists()
 
 
-def test_other_files_in_the_folder_are_none_of_ours(tmp_path):
+def test_other_files_in_the_folder_are_not_checkpoints(tmp_path):
     for name in ("x-step1-y.safetensors", f"7-step1-{'0' * 64}.safetensors"):
         (tmp_path / name).mkdir()
     run("finetune", Checkpoints(tmp_path))
     assert len(Checkpoints(tmp_path).files()) == 2
 
 
-def parts(option: str):
+def new_state(option: str) -> TrainingState:
     objective = Objective(make_model(), build(option))
     objective.method.attach(objective.model)
-    return objective, [training.AdamW(training.parameter_groups(objective.model, 0.01))]
+    return make_training_state(objective, STEPS)
 
 
-def test_a_checkpoint_of_another_model_or_another_length(tmp_path):
+def load(option: str, folder: Path) -> TrainingState:
+    """The last checkpoint in a folder."""
+    state = new_state(option)
+    assert Checkpoints(folder).load_last(state)
+    return state
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_the_numbers_of_a_state_survive_json_and_its_tensors_are_equal_bit_for_bit(option, tmp_path):
+    """Also those of best weights: the score 0.7 is not a float32."""
+    run(option, Checkpoints(tmp_path))
+    state, other = load(option, tmp_path), new_state(option)
+    state.best.update(state.objective.model, 0.7)
+    other.load(state.tensors(), json.loads(json.dumps(state.values())))
+    assert other.values() == state.values() and other.best.score == 0.7
+    assert other.tensors().keys() == state.tensors().keys()
+    assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in state.tensors().items())
+
+
+def test_an_empty_folder_holds_no_state(tmp_path):
+    assert not Checkpoints(tmp_path / "nothing").load_last(new_state("finetune"))
+
+
+def test_a_checkpoint_of_another_model_or_another_length_is_refused(tmp_path):
     run("smart", Checkpoints(tmp_path))
     with pytest.raises(InputError, match="is of another model or method"):
-        Checkpoints(tmp_path).load(*parts("finetune"))
-    with pytest.raises(InputError, match="was to take 8 steps, and now 9"):
+        load("finetune", tmp_path)
+    with pytest.raises(InputError, match="the run was planned with 8 steps, now it has 9: its data have changed"):
         run("smart", Checkpoints(tmp_path), steps=9)
 
 
-def test_a_state_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
+def test_a_state_after_a_loss_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     forward = Objective.forward
 
     def poisoned(self, batch):
@@ -198,22 +229,22 @@ def test_a_state_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(Objective, "forward", poisoned)
     with pytest.raises(TrainingError, match="step 3: the loss is not finite"):
         run("finetune", Checkpoints(tmp_path, steps=1))
-    assert Checkpoints(tmp_path).load(*parts("finetune"))["step"] == 2
+    assert load("finetune", tmp_path).loop.step == 2
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
-    """A real one: the system refuses to let a file grow."""
+    """The system itself refuses to let a file grow."""
     with pytest.raises(Interrupted):
         run("finetune", Checkpoints(tmp_path), sends(signal.SIGINT, 2))
     (kept,) = Checkpoints(tmp_path).files()
-    code = "import sys, test_checkpoint as t; t.run('finetune', t.Checkpoint(t.Path(sys.argv[1])))"
+    code = "import sys, test_checkpoint as t; t.run('finetune', t.Checkpoints(t.Path(sys.argv[1])))"
     limit = kept.stat().st_size // 2
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))},
         capture_output=True, text=True,
     )  # fmt: skip
     assert f"the checkpoint of step 3 cannot be written to {tmp_path}: " in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == [kept]
-    assert same_run(run("finetune", Checkpoints(None)), run("finetune", Checkpoints(tmp_path)))
+    assert same_run(uninterrupted("finetune"), run("finetune", Checkpoints(tmp_path)))

@@ -1,4 +1,4 @@
-"""Which epoch's weights are kept, also by a run that was stopped."""
+"""The weights of the last or of the best epoch are kept, also by a run that was stopped."""
 
 import os
 import signal
@@ -8,17 +8,17 @@ import torch
 from support.factories import make_model
 
 import multitask
-from minbert import metrics, weights
+from minbert import weights
 from minbert.data.dataset import Dataset
-from minbert.training.best import Best
+from minbert.training import evaluation
+from minbert.training.best import BestWeights
 
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """The dev score of the epochs, whatever they come to: the second is the best."""
-    scores = iter([0.3, 0.7, 0.7, 0.5] * 9)
-    real = metrics.average
-    monkeypatch.setattr(metrics, "average", lambda *args: real(*args) | {"score": next(scores)})
+    """Replaces the dev score of each epoch: the second is the best, and the third equals it."""
+    scores, combine_tasks = iter([0.3, 0.7, 0.7, 0.5] * 9), evaluation.combine_tasks
+    monkeypatch.setattr(evaluation, "combine_tasks", lambda *args: combine_tasks(*args) | {"score": next(scores)})
 
 
 def test_the_last_or_the_best_epoch_is_kept(flags, tmp_path, read_json, scripted, capsys):
@@ -29,8 +29,8 @@ def test_the_last_or_the_best_epoch_is_kept(flags, tmp_path, read_json, scripted
         folders[name] = tmp_path / name
         assert multitask.main([*flags, *more, "--out", str(folders[name])]) == 0
     said = capsys.readouterr().out
-    assert "kept: epoch 4, the last; on dev epoch 2 is the best, with 0.7000" in said
-    assert "kept: epoch 2, on dev the best; the last, epoch 4, has 0.5000" in said
+    assert "kept epoch 4, the last: epoch 2 has the best dev score, 0.7000" in said
+    assert "kept epoch 2, the best on dev: the last, epoch 4, has 0.5000" in said
     last, best = (read_json(folder / "metrics.json") for folder in folders.values())
     assert [(run["keep"], run["kept_epoch"], run["best_epoch"], run["epochs"]) for run in (last, best)] == [
         ("last", 4, 2, 4), ("best", 2, 2, 4),
@@ -50,17 +50,17 @@ def test_the_last_or_the_best_epoch_is_kept(flags, tmp_path, read_json, scripted
 
 @pytest.mark.parametrize("stop_in", [1, 2, 3])
 def test_the_best_epoch_survives_an_interruption(flags, tmp_path, monkeypatch, read_json, stop_in):
-    """A signal after so many epochs; before, at, or after the best."""
+    """A signal comes in the epoch before the best, in the best, or in the one after it."""
     flags = [*flags, "--epochs", "4", "--keep", "best", "--option", "adapter", "--sampling", "annealed"]
-    real, scores, epochs = metrics.average, {1: 0.3, 2: 0.7, 3: 0.5, 4: 0.1}, []
+    combine_tasks, scores, epochs = evaluation.combine_tasks, {1: 0.3, 2: 0.7, 3: 0.5, 4: 0.1}, []
 
     def scripted(tasks, results):
         epochs.append(len(epochs) % 4 + 1)
         if len(epochs) == 4 + stop_in:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(tasks, results) | {"score": scores[epochs[-1]]}
+        return combine_tasks(tasks, results) | {"score": scores[epochs[-1]]}
 
-    monkeypatch.setattr(metrics, "average", scripted)
+    monkeypatch.setattr(evaluation, "combine_tasks", scripted)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert multitask.main([*flags, "--out", str(whole)]) == 0
     assert multitask.main([*flags, "--out", str(stopped)]) == 143
@@ -72,7 +72,7 @@ def test_the_best_epoch_survives_an_interruption(flags, tmp_path, monkeypatch, r
 
 
 @pytest.mark.parametrize("sampling", ["proportional", "annealed", "round-robin"])
-def test_a_stopped_run_goes_on_to_the_same_bits(flags, tmp_path, monkeypatch, sampling):
+def test_a_stopped_run_of_several_tasks_ends_with_the_same_weights(flags, tmp_path, monkeypatch, sampling):
     """Stopped within the second epoch: tasks, batches and masks are those of a run that was not stopped."""
     flags = [*flags, "--epochs", "2", "--sampling", sampling, "--option", "smart", "--pairs", "separate"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -80,10 +80,10 @@ def test_a_stopped_run_goes_on_to_the_same_bits(flags, tmp_path, monkeypatch, sa
     with monkeypatch.context() as patch:
         count, collate = iter(range(1000)), Dataset.collate
 
-        def collate_and_stop(self, rows):
+        def collate_and_stop(self, rows, seed=0):
             if torch.is_grad_enabled() and next(count) == 30:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return collate(self, rows)
+            return collate(self, rows, seed)
 
         patch.setattr(Dataset, "collate", collate_and_stop)
         assert multitask.main([*flags, "--out", str(stopped)]) == 143
@@ -91,25 +91,25 @@ def test_a_stopped_run_goes_on_to_the_same_bits(flags, tmp_path, monkeypatch, sa
     assert (whole / "model/model.safetensors").read_bytes() == (stopped / "model/model.safetensors").read_bytes()
 
 
-def test_the_first_of_equals_is_kept_even_by_a_run_that_went_on():
-    """.7 is no float32."""
-    model = make_model()
-    best, again = Best(model, active=True), Best(model, active=True)
-    best.offer({"dev": {"score": 0.7}})
-    again.load_state_dict(best.state_dict())
+def test_the_first_of_equal_epochs_is_kept():
+    model, best = make_model(), BestWeights()
+    best.update(model, 0.7)
     with torch.no_grad():
         model.bert.pooler.bias += 1
-    again.offer({"dev": {"score": 0.7}})
-    again.restore()
+    best.update(model, 0.7)
+    best.load_into(model)
     assert not model.bert.pooler.bias.any()
 
 
 @pytest.mark.parametrize("keep, times", [("last", 2), ("best", 3)])
-def test_what_was_computed_for_the_last_scores_is_not_computed_again(flags, scripted, monkeypatch, keep, times):
-    """With --keep best it is: the weights may be those of an earlier epoch."""
-    seen, predict = [], finetuning.predict
-    monkeypatch.setattr(
-        finetuning, "predict", lambda model, data, *rest: seen.append(data) or predict(model, data, *rest)
-    )
+def test_logits_of_the_last_scores_are_not_computed_again_for_predictions(flags, scripted, monkeypatch, keep, times):
+    """With --keep best they are: the weights may be those of an earlier epoch."""
+    datasets, predict_logits = [], evaluation.predict_logits
+
+    def counting(model, dataset, *rest):
+        datasets.append(dataset)
+        return predict_logits(model, dataset, *rest)
+
+    monkeypatch.setattr(evaluation, "predict_logits", counting)
     assert multitask.main([*flags, "--epochs", "2", "--keep", keep, "--predict", "test"]) == 0
-    assert sorted(seen.count(data) for data in set(seen)) == [1, 1, 1, times, times, times]  # test, then dev
+    assert sorted(datasets.count(dataset) for dataset in set(datasets)) == [1, 1, 1, times, times, times]  # test, dev

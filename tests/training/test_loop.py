@@ -1,23 +1,22 @@
-"""The loop: what one step is, however it is cut; what it logs; how it fails."""
+"""The loop: one step in pieces and in the whole; what it logs; how it fails."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from support.factories import CPU, KINDS, Log, make_dataset, make_model
+from support.factories import CPU, ListSampler, make_dataset, make_model
 
+from minbert.data.sampling import BatchSampler, TaskBatchSampler
 from minbert.data.tasks import TASKS
 from minbert.errors import TrainingError
 from minbert.optimizer import AdamW
 from minbert.random_state import derive_seed
-from minbert.training.evaluation import Evaluator, predict_logits
-from minbert.training.loop import backward, fit, shard_rows
+from minbert.training.loop import backward, discard, examples_of_task, fit, shard_rows
 from minbert.training.objective import Objective
 from minbert.training.runtime import Runtime, compile_layers
 from minbert.training.settings import Settings
 from regularizers import build
-from regularizers.base import Method
+from regularizers.base import Method, Sum
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -33,70 +32,64 @@ def gradients(accumulate: int, rows: list[int]):
 @pytest.mark.parametrize("rows", [list(range(10)), [4, 7, 2], [5]])
 @pytest.mark.parametrize("accumulate", [2, 3, 4])
 def test_micro_batches_add_up_to_the_whole_batch(accumulate, rows):
-    """Uneven pieces, and more pieces than rows, too."""
+    """Uneven pieces too, and more pieces than rows."""
     whole, pieces = gradients(1, rows), gradients(accumulate, rows)
     assert (whole[0] - pieces[0]).norm() < 1e-12 * whole[0].norm()
     assert whole[1].item() == pytest.approx(pieces[1].item(), abs=1e-12)
     assert whole[2] == pieces[2]
 
 
-def test_rows_are_dealt_out_once():
-    for rows in ([1, 2, 3, 4, 5], [7]):
-        hands = [shard_rows(rows, i, 3) for i in range(3)]
-        assert sorted(r for hand, weight in hands for r in hand if weight) == rows
-        assert sum(weight for _, weight in hands) == pytest.approx(1.0)
+@pytest.mark.parametrize("rows", [[1, 2, 3, 4, 5], [7]])
+def test_each_row_is_in_one_shard_and_the_weights_sum_to_1(rows):
+    shards = [shard_rows(rows, i, 3) for i in range(3)]
+    assert sorted(row for own, weight in shards for row in own if weight) == rows
+    assert all(own for own, _ in shards) and sum(weight for _, weight in shards) == pytest.approx(1.0)
 
 
-def run_fit(steps: int, log=None, dataset=None, **settings):
-    dataset = dataset or make_dataset(size=30)
-    model = make_model()
+def run_fit(steps: int, write_row=discard, **settings):
+    """8 batches an epoch."""
+    model, sampler = make_model(), BatchSampler(make_dataset(size=30), 4, 0, epochs=None, max_steps=steps)
     settings = Settings(lr=1e-2, warmup=0.1, **settings)
-    epochs = []
-
-    def plan(epoch):
-        epochs.append(epoch)
-        return [(dataset, rows) for rows in dataset.shuffled(4, 0, epoch)]
-
     objective = Objective(model, build("finetune"))
-    totals, history = fit(objective, plan, lambda epoch: {"seen": epoch}, steps, settings, CPU, log or Log())
-    return model, totals, history, epochs
+    totals, history = fit(objective, sampler, lambda epoch: {"seen": epoch}, settings, CPU, write_row)
+    return model, totals, history
 
 
-def test_steps_epochs_and_the_log():
-    log = Log()
-    _, totals, history, epochs = run_fit(20, log)  # 8 batches an epoch
-    assert epochs == [1, 2, 3] and [h["seen"] for h in history] == [1, 2, 3]
+def test_a_run_counts_its_steps_and_epochs_and_logs_every_tenth_step_and_the_last_of_an_epoch():
+    rows = []
+    _, totals, history = run_fit(20, rows.append)
+    assert history == [{"epoch": epoch, "seen": epoch} for epoch in (1, 2, 3)]
     assert (totals["steps"], totals["epochs"]) == (20, 3)
-    assert [row["step"] for row in log.rows] == [8, 10, 16, 20]  # every tenth, and at the end of an epoch
-    assert log.rows[-1]["lr"] == pytest.approx(1e-2 * 1 / 18)  # step 19 of 20, after a warm-up of 2
-    assert set(log.rows[0]) >= {"step", "epoch", "loss", "penalty", "lr", "gradient_norm", "tokens_per_second"}
+    assert [row["step"] for row in rows] == [8, 10, 16, 20]
+    assert rows[-1]["lr"] == pytest.approx(1e-2 * 1 / 18)  # step 19 of 20, after a warm-up of 2
+    assert set(rows[0]) >= {"step", "epoch", "loss", "penalty", "lr", "gradient_norm", "tokens_per_second"}
     assert totals["examples_per_second"] > 0 and totals["tokens_per_second"] > totals["examples_per_second"]
 
 
-def test_training_learns():
-    log = Log()
-    run_fit(80, log)
-    assert log.rows[-1]["loss"] < 0.7 * log.rows[0]["loss"]
+def test_the_loss_falls():
+    rows = []
+    run_fit(80, rows.append)
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
 
 
-def test_the_same_seed_gives_the_same_bits():
+def test_equal_seeds_give_equal_weights_bit_for_bit():
     a, b, c = (run_fit(9, seed=seed)[0].state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
-class Fake(Method):
-    """Leaves its marks wherever the loop has to call a method."""
+class Traced(Method):
+    """Leaves a trace in every call that the loop makes."""
 
     def __init__(self):
         super().__init__()
-        self.warmed, self.progress = 0, []
+        self.prepared, self.progress = 0, []
 
     def undecayed(self, model):
         return (model.bert.embeddings.token.weight,)
 
-    def warmup(self, model, batches):
-        self.warmed += sum(len(batch) for batch in batches())
+    def prepare(self, model, batches):
+        self.prepared += sum(len(batch) for batch in batches("rte"))
 
     def after_step(self, model, progress):
         self.progress.append(progress)
@@ -104,23 +97,40 @@ class Fake(Method):
             model.bert.pooler.bias.add_(0.01)
 
 
-def test_a_first_stage_sees_the_pieces_that_training_sees():
-    seen, dataset, settings = [], make_dataset(size=12), Settings(lr=1e-3, warmup=0.0, accumulate=6)
+def test_the_first_stage_sees_each_example_once_in_the_micro_batches_of_training():
+    """In the precision of the run, and from a seed of its own."""
+    seen, dataset = [], make_dataset(size=12)
+    settings = Settings(lr=1e-3, warmup=0.0, batch_size=7, data_seed=3, accumulate=6)
 
     class First(Method):
-        def warmup(self, model, batches):
-            assert torch.is_autocast_enabled("cpu")  # in the run's precision
+        def prepare(self, model, batches):
+            assert torch.is_autocast_enabled("cpu")
             drawn = torch.rand(1).item()
-            seen.append(([batch.index.tolist() for batch in batches()], [len(b) for b in batches()], drawn))
+            calls = [[batch.index.tolist() for batch in batches("rte")] for _ in range(2)]
+            assert calls[0] == calls[1]
+            seen.append((calls[0], drawn))
 
     for noise in (1, 2):
         torch.manual_seed(noise)
-        plan = lambda epoch: [(dataset, list(range(7))), (dataset, list(range(7, 12)))]  # noqa: E731
-        objective = Objective(make_model(seed=noise), First())
-        fit(objective, plan, lambda e: {}, 2, settings, Runtime(torch.device("cpu"), "bf16"), Log())
-    pieces, sizes, _ = seen[0]
-    assert sizes == [2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1] and pieces[:2] == [[0, 6], [1]]
-    assert sorted(row for piece in pieces for row in piece) == list(range(12)) and seen[0] == seen[1]
+        objective = Objective(make_model(seed=noise), Sum({"first": First()}))
+        sampler = BatchSampler(dataset, 7, 3, epochs=1)
+        fit(objective, sampler, lambda e: {}, settings, Runtime(torch.device("cpu"), "bf16"))
+    assert seen[0] == seen[1]
+    pieces = [rows[i::6] for _, rows in sampler.epoch(1) for i in range(6) if rows[i::6]]
+    assert seen[0][0] == pieces and sorted(row for piece in pieces for row in piece) == list(range(12))
+
+
+def test_the_first_stage_is_the_same_on_every_rank_and_sees_one_task():
+    datasets = [make_dataset(TASKS[name], size) for name, size in (("rte", 11), ("stsb", 5))]
+    sampler = TaskBatchSampler(datasets, "round-robin", 4, 0, epochs=1)
+    settings, seen = Settings(batch_size=4, data_seed=0, accumulate=2), []
+    for rank in (0, 1):
+        runtime = Runtime(torch.device("cpu"), rank=rank, world_size=2)
+        batches = list(examples_of_task("rte", sampler, settings, runtime))
+        assert all(batch.task is TASKS["rte"] for batch in batches)
+        seen.append([batch.index.tolist() for batch in batches])
+    assert seen[0] == seen[1] and sorted(row for rows in seen[0] for row in rows) == list(range(11))
+    assert max(map(len, seen[0])) == 1  # a batch of 4 on two ranks, in two micro-batches each
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -129,12 +139,11 @@ def test_fit_equals_the_loop_written_out(scaled, monkeypatch):
     epoch, the method's calls. And with a GradScaler, whose powers of two leave no trace."""
     if scaled:
         monkeypatch.setattr(Runtime, "scaler", lambda self: torch.amp.GradScaler("cpu", init_scale=1024.0))
-    dataset, fake = make_dataset(size=20), Fake()
+    dataset, traced = make_dataset(size=20), Traced()
     settings = Settings(lr=1e-2, warmup=0.25, weight_decay=0.3, clip=0.05, bias_correction=False, accumulate=2, seed=7)
-    plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(5, 0, epoch)]  # noqa: E731
-    model = make_model()
-    log = Log()
-    totals, _ = fit(Objective(model, fake), plan, lambda epoch: model.eval() and {}, 8, settings, CPU, log)
+    model, rows_of_log = make_model(), []
+    objective, sampler = Objective(model, Sum({"traced": traced})), BatchSampler(dataset, 5, 0, epochs=2)
+    totals, _ = fit(objective, sampler, lambda epoch: model.eval() and {}, settings, CPU, rows_of_log.append)
 
     other, losses, tokens = make_model(), [], 0
     decayed = [p for n, p in other.named_parameters() if n.endswith("weight") and "norm" not in n and "token" not in n]
@@ -162,19 +171,19 @@ def test_fit_equals_the_loop_written_out(scaled, monkeypatch):
 
     for name, tensor in model.state_dict().items():
         assert torch.allclose(tensor, other.state_dict()[name], atol=1e-6 if scaled else 0, rtol=0), name
-    assert fake.warmed == 20 and fake.progress == [(i + 1) / 8 for i in range(8)]
+    assert traced.prepared == 20 and traced.progress == [(i + 1) / 8 for i in range(8)]
     assert totals["train_loss"] == pytest.approx(sum(losses[4:]) / 4, abs=1e-6)
     assert totals["examples_per_second"] * totals["seconds"] == pytest.approx(40)
     assert totals["tokens_per_second"] * totals["seconds"] == pytest.approx(tokens)
-    assert log.rows[0]["loss"] == pytest.approx(sum(losses[:4]) / 4, abs=1e-6)
+    assert rows_of_log[0]["loss"] == pytest.approx(sum(losses[:4]) / 4, abs=1e-6)
 
 
-def test_every_pass_has_a_seed_of_its_own(monkeypatch):
+def test_every_pass_on_every_rank_has_a_seed_of_its_own(monkeypatch):
     model, dataset, seeds = make_model(), make_dataset(), []
     monkeypatch.setattr(torch, "manual_seed", seeds.append)
     for rank in (0, 1):
         for step in (0, 1):
-            runtime = Runtime(torch.device("cpu"), rank=rank, world=1)
+            runtime = Runtime(torch.device("cpu"), rank=rank)
             objective = Objective(model, Method())
             backward(objective, dataset, [0, 1, 2, 3], Settings(accumulate=2), runtime, runtime.scaler(), step)
     assert len(set(seeds)) == len(seeds) == 8
@@ -187,58 +196,44 @@ class Exploding(Method):
         return {"odd": (0 * model.bert.pooler.bias).abs().sqrt().sum()}
 
 
-def test_a_gradient_that_is_not_finite_is_found():
-    dataset, model = make_dataset(), make_model()
-    plan = lambda epoch: [(dataset, [0, 1, 2])]  # noqa: E731
+def explode(steps: int, precision: str) -> dict:
+    """The totals of a run in which every gradient explodes."""
+    objective = Objective(make_model(), Sum({"exploding": Exploding()}))
+    sampler, settings = ListSampler(make_dataset(), [[0, 1, 2]], steps), Settings(lr=1e-3, warmup=0.1)
+    return fit(objective, sampler, lambda e: {}, settings, Runtime(torch.device("cpu"), precision))[0]
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run():
     with pytest.raises(TrainingError, match=r"step 1: the gradient is not finite; rows\.tsv lines 2, 3, 4"):
-        fit(Objective(model, Exploding()), plan, lambda e: {}, 1, Settings(lr=1e-3, warmup=0.1), CPU, Log())
-    fp16 = Runtime(torch.device("cpu"), "fp16")  # skips such steps, but not ten in a row
-    fit(Objective(make_model(), Exploding()), plan, lambda e: {}, 9, Settings(lr=1e-3, warmup=0.1), fp16, Log())
+        explode(1, "fp32")
+
+
+def test_in_fp16_steps_without_a_finite_gradient_are_skipped_but_not_ten_in_a_row():
+    assert explode(9, "fp16")["steps"] == 9
     with pytest.raises(TrainingError, match="step 10: the gradient is not finite"):
-        fit(Objective(make_model(), Exploding()), plan, lambda e: {}, 12, Settings(lr=1e-3, warmup=0.1), fp16, Log())
+        explode(12, "fp16")
 
 
 def test_a_loss_that_is_not_finite_names_step_and_examples():
     dataset = make_dataset(TASKS["stsb"], size=30)
     dataset.labels[17] = math.inf
     model = make_model(TASKS["stsb"])
-    plan = lambda epoch: [(dataset, list(range(i, i + 5))) for i in range(0, 30, 5)]  # noqa: E731
+    sampler = ListSampler(dataset, [list(range(i, i + 5)) for i in range(0, 30, 5)])
     with pytest.raises(TrainingError, match=r"step 4: the loss is not finite; rows\.tsv lines 17, 18, 19, 20, 21"):
-        fit(Objective(model, build("finetune")), plan, lambda e: {}, 6, Settings(lr=1e-3, warmup=0.1), CPU, Log())
+        fit(Objective(model, build("finetune")), sampler, lambda e: {}, Settings(lr=1e-3, warmup=0.1), CPU)
 
 
-def test_predictions_are_in_the_files_order_whatever_the_batches():
-    model, dataset = make_model().double(), make_dataset(size=23)
-    whole, small = (predict_logits(model, dataset, size, CPU) for size in (23, 4))
-    assert np.allclose(whole, small, atol=1e-6)
-    one = model(dataset.collate([11])).logits
-    assert np.allclose(whole[11], one.detach().numpy(), atol=1e-6)
-
-
-def test_mnli_averages_its_two_dev_sets():
-    task = KINDS["three classes"]
-    model, parts = make_model(task), {"dev": make_dataset(task, 20, 1), "dev-mismatched": make_dataset(task, 11, 2)}
-    scores = Evaluator(parts, {split: predict_logits(model, dataset, 8, CPU) for split, dataset in parts.items()})
-    accuracies = []
-    for dataset in parts.values():
-        logits = predict_logits(model, dataset, 8, CPU)
-        accuracies.append(float((logits.argmax(-1) == dataset.labels.numpy()).mean()))
-    assert scores["metrics"] == {"accuracy": accuracies[0], "accuracy-mismatched": accuracies[1]}
-    assert scores["score"] == pytest.approx(sum(accuracies) / 2)
-
-
-def test_bf16_and_compiled_layers_train_as_well():
-    """The losses of every line of the log are those of plain float32, but for rounding."""
-    dataset, losses = make_dataset(size=30), []
-    plan = lambda epoch: [(dataset, rows) for rows in dataset.shuffled(4, 0, epoch)]  # noqa: E731
+def test_bf16_and_compiled_layers_train_as_float32_does():
+    """The losses of every row of the log are those of plain float32, except for rounding."""
+    sampler, losses = BatchSampler(make_dataset(size=30), 4, 0, epochs=4), []
     for runtime, compiled in ((CPU, False), (Runtime(torch.device("cpu"), "bf16"), False), (CPU, True)):
-        model, log = make_model(), Log()
+        model, rows = make_model(), []
         if compiled:
             compile_layers(model, backend="aot_eager")
         objective = Objective(model, build("smart"))
         objective.method.attach(model)
-        fit(objective, plan, lambda e: {}, 32, Settings(lr=5e-3, warmup=0.1), runtime, log)
-        losses.append([row["loss"] for row in log.rows])
-    plain, bf16, compiled = (torch.tensor(own) for own in losses)
-    assert (plain - plain[0]).abs().max() > 0.1  # it moves
+        fit(objective, sampler, lambda e: {}, Settings(lr=5e-3, warmup=0.1), runtime, rows.append)
+        losses.append([row["loss"] for row in rows])
+    plain, bf16, compiled = (torch.tensor(of_run) for of_run in losses)
+    assert (plain - plain[0]).abs().max() > 0.1  # the losses change
     assert (bf16 - plain).abs().max() < 0.05 and (compiled - plain).abs().max() < 1e-3

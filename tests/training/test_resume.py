@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,8 +20,12 @@ import train
 from benchmarks.faults import kill_until_done, results
 from minbert import tokenizer, weights
 from minbert.errors import Interrupted
+from minbert.training import run, run_folder
+from minbert.training.evaluation import Evaluator
 from minbert.training.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[2]
+THREADS = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # results are equal bit for bit only with as many threads
 FLAGS = ("--option", "smart", "--device", "cpu", "--precision", "fp32", "--batch-size", "16", "--max-length", "32",
          "--lr", "1e-2", "--epochs", "12", "--checkpoint-steps", "1", "--predict", "test")  # fmt: skip
 
@@ -33,37 +37,44 @@ def flags(model_folder, data_folder) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def undisturbed(flags, tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("peace") / "run"
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
     assert train.main([*flags, "--out", str(folder)]) == 0
     return results(folder)
 
 
-def test_killed_at_random_moments(flags, undisturbed, tmp_path, monkeypatch):
+def test_a_run_killed_at_random_moments_ends_with_the_same_results(flags, undisturbed, tmp_path, monkeypatch):
     """The short form of benchmarks/faults.py."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", THREADS["OMP_NUM_THREADS"])
     folder = tmp_path / "run"
     kill_until_done(flags, folder, random.Random(0), longest=6.0, kills=3)
     assert results(folder) == undisturbed
 
 
-def launch(flags, folder, **more) -> subprocess.Popen:
-    command = [sys.executable, train.__file__, *flags, "--out", str(folder)]
-    more |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **more)
+def launch(flags, folder, program=(train.__file__,), **more) -> subprocess.Popen:
+    """Start the program in a process of its own, with as many threads as this one."""
+    command = [sys.executable, *program, *flags, "--out", str(folder)]
+    more |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    return subprocess.Popen(command, env=os.environ | THREADS, **more)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_between_two_steps_and_says_how_to_go_on(flags, undisturbed, tmp_path, number, status):
     folder = tmp_path / "run"
-    process = launch(flags, folder)
-    while not (folder / "log.jsonl").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(number)
-    out, errors = process.communicate(timeout=60)
+    code = f"""
+import os, sys, train
+from minbert.training.run_folder import RunFolder
+append_log = RunFolder.append_log
+def append_log_and_signal(self, row):
+    append_log(self, row)
+    os.kill(os.getpid(), {int(number)})
+RunFolder.append_log = append_log_and_signal
+sys.argv[0] = "train.py"
+sys.exit(train.main(sys.argv[1:]))
+"""
+    process = launch(flags, folder, program=("-c", code))
+    out, errors = process.communicate(timeout=600)
     assert process.returncode == status and errors == f"train.py: stopped by {number.name}\n"
-    last = out.splitlines()[-1]
-    assert last.startswith("stopped; this goes on") and last.endswith(f"train.py --resume {folder}")
+    assert out.splitlines()[-1] == f"stopped; to go on after step 8: python train.py --resume {folder}"
     assert {path.name for path in folder.iterdir()} >= {"settings.json", "log.jsonl", "checkpoint"}
     assert not (folder / "metrics.json").exists() and not (folder / "checkpoint" / ".new").exists()
     assert train.main(["--resume", str(folder)]) == 0
@@ -71,11 +82,11 @@ def test_a_signal_stops_between_two_steps_and_says_how_to_go_on(flags, undisturb
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(flags, undisturbed, tmp_path):
-    """A real one: the system refuses to let a file grow beyond what the first checkpoint needs at least."""
+    """The system itself refuses to let a file grow to the size of the first checkpoint."""
     folder = tmp_path / "run"
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))  # noqa: E731
     process = launch(flags, folder, preexec_fn=limit)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 2 and errors.count("\n") == 1
     assert f"the checkpoint of step 1 cannot be written to {folder / 'checkpoint'}: " in errors
     assert {path.name for path in folder.iterdir()} == {"settings.json", "checkpoint"}
@@ -91,7 +102,7 @@ def test_a_model_that_cannot_be_written_leaves_the_checkpoint(flags, undisturbed
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_model", full)
+        patch.setattr(run_folder, "save_model", full)
         assert train.main([*flags, "--out", str(folder)]) == 2
     assert f"{folder / 'model'} cannot be written: No space left on device" in capsys.readouterr().err
     assert {path.name for path in folder.iterdir()} == {"settings.json", "log.jsonl", "checkpoint"}
@@ -103,7 +114,7 @@ def test_a_model_that_cannot_be_written_leaves_the_checkpoint(flags, undisturbed
     "kept, names",
     [("all", {"model", "checkpoint", "predictions"}), ("model", {"model", "predictions"}), ("none", {"predictions"})],
 )
-def test_what_is_kept(arguments, tmp_path, kept, names):
+def test_save_decides_which_parts_of_the_run_folder_are_kept(arguments, tmp_path, kept, names):
     assert train.main([*arguments, "--max-steps", "2", "--save", kept]) == 0
     always = {"settings.json", "log.jsonl", "metrics.json"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names | always
@@ -113,33 +124,54 @@ def test_with_save_none_a_stopped_run_keeps_no_checkpoint(arguments, tmp_path, m
     def stop(*_):
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr(finetuning, "evaluate", stop)
+    monkeypatch.setattr(Evaluator, "scores", stop)
     assert train.main([*arguments, "--max-steps", "2", "--save", "none"]) == 143
     assert "with --save none there is no checkpoint" in capsys.readouterr().out
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def stop_in_evaluation(patch: pytest.MonkeyPatch) -> None:
+    """A signal comes while the epoch is scored."""
+    patch.setattr(Evaluator, "scores", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {"score": 0.0})
+    patch.setattr(run, "describe_scores", lambda *_: "")
 
 
 @pytest.fixture
 def stopped(arguments, tmp_path, monkeypatch, capsys):
     """The folder of a run that was stopped after its first epoch."""
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {"score": 0.0})
-        patch.setattr(finetuning, "describe_scores", lambda *_: "")
+        stop_in_evaluation(patch)
         assert train.main([*arguments, "--epochs", "2"]) == 143
     capsys.readouterr()
     return tmp_path / "run"
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(stopped, capsys):
+    """It wrote the field `set`, which is now `method_settings`."""
+    path = stopped / "settings.json"
+    values = json.loads(path.read_text())
+    values["set"] = values.pop("method_settings")
+    path.write_text(json.dumps(values))
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert capsys.readouterr().err == (
+        f"train.py: {path} lacks 'method_settings': another program or another version of minbert wrote it; "
+        "start a new run\n"
+    )
+    assert before == {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
 
 
 def change(path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_what_resume_refuses(stopped, arguments, tmp_path, capsys):
+def test_resume_refuses_other_settings_and_broken_or_complete_runs_in_one_line(stopped, arguments, tmp_path, capsys):
     def refuses(message: str, *flags) -> None:
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         assert train.main(["--resume", str(stopped), *flags]) == 2
         errors = capsys.readouterr().err.splitlines()
         assert message in errors[-1] and errors[-1].startswith("train.py: ")
+        assert all(line.startswith("going on after") for line in errors[:-1])
         assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     refuses("--lr cannot be changed", "--lr", "1")
@@ -147,9 +179,9 @@ def test_what_resume_refuses(stopped, arguments, tmp_path, capsys):
     path = stopped / "settings.json"
     good = path.read_text()
     for bad, message in (
-        ({"epochs": "two"}, "settings.json is not the settings of a run: epochs is 'two'"),
+        ({"epochs": "two"}, "settings.json does not hold the settings of a run: epochs is 'two'"),
         ({"data": "/nowhere"}, "does not exist"),
-        ({"max_steps": 40, "epochs": None}, "the run was to take 16 steps, and now 40"),
+        ({"max_steps": 40, "epochs": None}, "the run was planned with 16 steps, now it has 40: its data have changed"),
         ({"option": "smart", "precision": "fp32"}, "is of another model or method"),
         ({"device": "abacus:0"}, "device is 'abacus'"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
@@ -160,35 +192,34 @@ def test_what_resume_refuses(stopped, arguments, tmp_path, capsys):
     path.write_text(good.replace('"clip"', '"clap"'))
     refuses("settings.json lacks 'clip'")
     path.write_text(good[:50])
-    refuses("settings.json is not the settings of a run")
+    refuses("settings.json does not hold the settings of a run")
     path.write_text(good)
     assert train.main(["--resume", str(stopped), "--device", "cpu"]) == 0
     capsys.readouterr()
-    refuses("the run has ended")
+    refuses("the run is complete, it has a metrics.json")
 
 
-def test_a_resumed_run_says_what_is_different_here(stopped, capsys):
+def test_a_resumed_run_says_how_this_machine_differs(stopped, capsys):
     change(stopped / "settings.json", threads=99)
     assert train.main(["--resume", str(stopped)]) == 0
-    assert f"may differ: threads {torch.get_num_threads()} instead of 99" in capsys.readouterr().out
+    assert f"so the last bits may differ: threads {torch.get_num_threads()} instead of 99" in capsys.readouterr().out
 
 
-def test_from_another_folder(stopped, arguments, tmp_path, monkeypatch):
-    """What was relative when the run began is found from anywhere; the folder may be elsewhere, too."""
+def test_a_run_that_was_moved_is_resumed_from_another_working_folder(stopped, arguments, tmp_path, monkeypatch):
+    """Paths that were relative when the run began are found from anywhere."""
     for name, place in (("model", arguments[1]), ("data", arguments[3])):
         shutil.copytree(place, tmp_path / "here" / name)
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {"score": 0.0})
-        patch.setattr(finetuning, "describe_scores", lambda *_: "")
+        stop_in_evaluation(patch)
         assert train.main([*arguments, "--model", "model", "--data", "data", "--out", "a b", "--max-steps", "9"]) == 143
     (tmp_path / "here" / "a b").rename(tmp_path / "there" / "c")
     monkeypatch.chdir(tmp_path / "there")
     assert train.main(["--resume", "c"]) == 0
 
 
-def test_one_process_at_a_time(stopped, capsys):
+def test_only_one_process_at_a_time_works_on_a_run(stopped, capsys):
     with (stopped / "settings.json").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = sorted(stopped.rglob("*"))
@@ -202,7 +233,7 @@ def test_one_process_at_a_time(stopped, capsys):
 
 
 @pytest.mark.parametrize(
-    "module, name", [(weights, "load_file"), (tokenizer.Backend, "from_file"), (weights, "resolve")]
+    "module, name", [(weights, "load_file"), (tokenizer.Backend, "from_file"), (run, "find_model")]
 )
 def test_a_signal_while_files_are_read_is_no_broken_file(arguments, monkeypatch, capsys, module, name, tmp_path):
     if name == "from_file":
@@ -213,15 +244,17 @@ def test_a_signal_while_files_are_read_is_no_broken_file(arguments, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_runs_of_the_same_second_do_not_collide(tmp_path, monkeypatch):
-    """Both chose their name before either made its folder."""
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    """Also if a run chose its name before another run made its folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs.time, "strftime", lambda _: "now")
-    both = [runs.Run(Settings(model="m", data="d"), CPU) for _ in range(3)]
-    for run in both:
-        run.start(CONFIG, 1)
-    folders = sorted((tmp_path / "runs").iterdir())
-    assert [folder.name for folder in folders] == [f"rte-finetune-seed0-now{end}" for end in ("", "-2", "-3")]
-    assert [json.loads((folder / "settings.json").read_text())["out"] for folder in folders] == [
-        str(run.folder) for run in both
-    ]
+    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "now")
+    settings, default_path = Settings(model="m", data="d"), run_folder.default_path
+    first = default_path(settings)
+    choices = [first, first, first]  # all three look before the first one makes its folder
+    monkeypatch.setattr(run_folder, "default_path", lambda s: choices.pop() if choices else default_path(s))
+    folders = [run_folder.RunFolder(settings, CPU, CONFIG) for _ in range(3)]
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == [f"rte-finetune-seed0-now{end}" for end in ("", "-2", "-3")]
+    assert sorted(folder.path.name for folder in folders) == names
+    for folder in folders:
+        assert json.loads((folder.path / "settings.json").read_text())["out"] == str(folder.path)
