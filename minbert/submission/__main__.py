@@ -25,7 +25,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("command", choices=("check", "zip"))
     parser.add_argument("folder", metavar="DIR", type=Path, help="a run folder, or a folder with prediction files")
     parser.add_argument("--data", type=Path, help="folder of the tasks' files, as for train.py")
-    parser.add_argument("--complete", action="store_true", help="check: all files of one grader must be there")
+    parser.add_argument("--complete", action="store_true", help="check: require all files that are handed in together")
     parser.add_argument("--out", metavar="FILE", type=Path, help="zip: the file to write (default submission.zip)")
     args = parser.parse_args(argv)
     if args.command == "check" and args.out:
