@@ -1,4 +1,4 @@
-"""Whatever a user can get wrong: one line that says what, where and what to do, exit status 2, nothing left behind."""
+"""Mistakes at the command line of train.py: one line that says what is wrong, exit status 2, nothing left behind."""
 
 import json
 import resource
@@ -69,7 +69,8 @@ MISTAKES = {
         NOTHING, ["--option", "smart", "--set", "smart.steps=two"], "--set smart.steps=two: not a value of type int"
     ),
     "--set value out of range": (
-        NOTHING, ["--option", "smart", "--set", "smart.eps=-1"], "--set smart: eps must be a number from 0 up, not -1.0"
+        NOTHING, ["--option", "smart", "--set", "smart.eps=-1"],
+        "--set smart: eps must be at least 0 and finite, not -1.0",
     ),
     "--set for another option": (NOTHING, ["--set", "smart.eps=1"], "smart is not in --option finetune"),
     "missing data folder": (
@@ -82,7 +83,7 @@ MISTAKES = {
     ),
     "a label outside the set": (
         lambda here: train_rows(here, lambda rows: [*rows, "99\ta\tb\tperhaps"]), [],
-        "{here}/data/RTE/train.tsv:122: label 'perhaps' is none of entailment, not_entailment",
+        "{here}/data/RTE/train.tsv:122: label 'perhaps' is not one of entailment, not_entailment",
     ),
     "an empty file": (
         lambda here: (here / "data" / "RTE" / "dev.tsv").write_text(""), [], "{here}/data/RTE/dev.tsv is empty"
@@ -130,23 +131,28 @@ MISTAKES = {
         lambda here: (here / "file").write_text(""), ["--out", "{here}/file/run"], "{here}/file/run cannot be made"
     ),
     "a precision that is not there": (NOTHING, ["--precision", "fp16"], "--precision fp16 needs a CUDA device"),
-    "a device that is not there": (NOTHING, ["--device", ABSENT], f"--device {ABSENT}: there is none here"),
+    "a device that is not there": (NOTHING, ["--device", ABSENT], "this machine has no such device"),
     "a precision that the method rules out": (NOTHING, ["--option", "smart", "--precision", "bf16"], "use fp32"),
-    "two lengths": (NOTHING, ["--epochs", "1"], "--epochs and --max-steps both say how long to train: give one"),
-    "a schedule without warm-up": (NOTHING, ["--schedule", "constant", "--warmup", "0.1"], "--warmup goes with"),
-    "evaluation without dev": (NOTHING, ["--evaluate", "train"], "beside dev"),
-    "more pieces than examples": (NOTHING, ["--accumulate", "17"], "has no so many pieces"),
+    "two lengths": (
+        NOTHING, ["--epochs", "1"], "--epochs and --max-steps both set the length of the run: give one of them"
+    ),
+    "a schedule without warm-up": (
+        NOTHING, ["--schedule", "constant", "--warmup", "0.1"],
+        "--warmup has no effect with --schedule constant: use linear or slanted",
+    ),
+    "evaluation without dev": (NOTHING, ["--evaluate", "train"], "--evaluate must include dev"),
+    "more pieces than examples": (NOTHING, ["--accumulate", "17"], "cannot split a batch of 16 into 17 micro-batches"),
     "too short an input": (NOTHING, ["--max-length", "4"], "at least 5"),
     "no batch": (NOTHING, ["--batch-size", "0"], "--batch-size must be at least 1"),
     "a negative rate": (NOTHING, ["--lr", "-1"], "--lr must be"),
     "a rate that is no number": (NOTHING, ["--lr", "nan"], "--lr must be"),
-    "dropping everything": (NOTHING, ["--dropout", "1"], "--dropout must lie"),
-    "a seed too large": (NOTHING, ["--seed", "99999999999999999999"], "--seed must lie"),
+    "dropping everything": (NOTHING, ["--dropout", "1"], "--dropout must be at least 0 and below 1, not 1.0"),
+    "a seed too large": (NOTHING, ["--seed", "99999999999999999999"], "--seed must be at least 0 and below"),
     "a number in words": (NOTHING, ["--epochs", "two"], "invalid int value: 'two'"),
     "an empty name": (NOTHING, ["--model", ""], "--model is empty"),
     "no such user": (NOTHING, ["--model", "~nouser/x"], "not a folder"),
     "no such folder": (NOTHING, ["--model", "./nowhere"], "not a folder"),
-    "a flag cut short": (NOTHING, ["--batch", "4"], "unrecognized arguments: --batch"),
+    "an abbreviated flag": (NOTHING, ["--batch", "4"], "unrecognized arguments: --batch"),
     "an unknown flag": (NOTHING, ["--nonsense"], "unrecognized arguments: --nonsense"),
 }  # fmt: skip
 
@@ -156,7 +162,7 @@ def everything(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_one_line_and_nothing_left_behind(here, capsys, name):
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(here, capsys, name):
     damage, more, message = MISTAKES[name]
     damage(here)
     before = everything(here)
@@ -167,7 +173,7 @@ def test_one_line_and_nothing_left_behind(here, capsys, name):
     assert everything(here) == before
 
 
-def test_a_mistake_that_a_method_finds_in_its_first_stage(here, capsys, monkeypatch):
+def test_a_mistake_that_a_method_finds_in_its_first_stage_leaves_nothing_behind(here, capsys, monkeypatch):
     monkeypatch.setattr(mutual_information, "FEWEST_EXAMPLES", 128)  # as it is outside of the tests
     before = everything(here)
     assert train.main([*flags(here), "--option", "mine"]) == 2
@@ -176,7 +182,7 @@ def test_a_mistake_that_a_method_finds_in_its_first_stage(here, capsys, monkeypa
     assert "stopped" not in out and everything(here) == before
 
 
-def test_no_permission_at_out(here, capsys, monkeypatch):
+def test_an_out_folder_without_permission_is_refused(here, capsys, monkeypatch):
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")  # root, who may run the tests, is never denied
 
@@ -187,8 +193,8 @@ def test_no_permission_at_out(here, capsys, monkeypatch):
     assert everything(here) == before
 
 
-def test_no_space_at_out(here):
-    """A real one: the system refuses to let a file grow at all."""
+def test_an_out_folder_without_space_is_refused(here):
+    """The system itself refuses to let a file grow at all."""
     before = everything(here)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
     command = [sys.executable, "-B", train.__file__, *flags(here), "--out", str(here / "a" / "b" / "run")]

@@ -1,4 +1,4 @@
-"""Every mistake at multitask.py: one line, exit status 2, and nothing left behind."""
+"""Mistakes at the command line of multitask.py: one line, exit status 2, and nothing left behind."""
 
 import pytest
 
@@ -17,11 +17,11 @@ def rename_column(name, column):
 MISTAKES = {
     "a task without training data": (
         remove("quora-train.csv"), [],
-        "{data}/quora-train.csv does not exist: --data names the folder that holds the tasks' files; "
-        "this one is not published, it comes with the course's project",
+        "{data}/quora-train.csv does not exist; --data must name the folder that holds the tasks' files. "
+        "This file is not published: it comes with the course's project",
     ),
     "a file in place of the folder": (
-        None, ["--data", "{data}/sts-dev.csv"], "exists: {data}/sts-dev.csv is a file, and --data names the folder"
+        None, ["--data", "{data}/sts-dev.csv"], "exists; {data}/sts-dev.csv is a file, but --data must name the folder"
     ),
     "a training set without rows": (
         lambda data: (data / "sts-train.csv").write_text("\tid\tsentence1\tsentence2\tsimilarity\n"), [],
@@ -31,13 +31,13 @@ MISTAKES = {
     "an unknown task": (None, ["--tasks", "sst6"], "argument --tasks: invalid choice: 'sst6'"),
     "no task": (None, ["--tasks"], "argument --tasks: expected at least one argument"),
     "an unknown sampling": (None, ["--sampling", "cubic"], "argument --sampling: invalid choice: 'cubic'"),
-    "a weight of no task": (None, ["--task-weights", "sts5=2"], "'sts5' is none of the tasks sst5, quora, sts"),
+    "a weight of no task": (None, ["--task-weights", "sts5=2"], "'sts5' is not one of the tasks sst5, quora, sts"),
     "a weight of another task": (
-        None, ["--tasks", "sts", "--task-weights", "sst5=2"], "'sst5' is none of the tasks sts"
+        None, ["--tasks", "sts", "--task-weights", "sst5=2"], "'sst5' is not one of the tasks sts"
     ),
-    "a weight without a number": (None, ["--task-weights", "sts"], "a weight is a number above 0, as in sts=0.5"),
-    "a weight of 0": (None, ["--task-weights", "sts=0"], "--task-weights sts=0: a weight is a number above 0"),
-    "a weight without end": (None, ["--task-weights", "sts=inf"], "--task-weights sts=inf: a weight is a number"),
+    "a weight without a number": (None, ["--task-weights", "sts"], "a weight must be a number above 0, as in sts=0.5"),
+    "a weight of 0": (None, ["--task-weights", "sts=0"], "--task-weights sts=0: a weight must be a number above 0"),
+    "a weight without end": (None, ["--task-weights", "sts=inf"], "--task-weights sts=inf: a weight must be a number"),
     "two weights": (None, ["--task-weights", "sts=1", "sts=2"], "--task-weights gives sts two weights"),
     "a label column that is missing": (
         rename_column("sts-train.csv", "similarity"), [], "{data}/sts-train.csv has no column 'similarity'"
@@ -47,12 +47,12 @@ MISTAKES = {
     ),
     "an unknown way of pairs": (None, ["--pairs", "apart"], "argument --pairs: invalid choice: 'apart'"),
     "keeping the worst": (None, ["--keep", "worst"], "argument --keep: invalid choice: 'worst'"),
-    "train.py's flag": (None, ["--task", "sts"], "unrecognized arguments: --task sts; is it --tasks?"),
+    "train.py's flag": (None, ["--task", "sts"], "unrecognized arguments: --task sts; did you mean --tasks?"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_one_line_and_nothing_left_behind(flags, course, tmp_path, capsys, name):
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(flags, course, tmp_path, capsys, name):
     damage, more, message = MISTAKES[name]
     data = tmp_path / "data"
     data.mkdir()
@@ -70,8 +70,11 @@ def test_one_line_and_nothing_left_behind(flags, course, tmp_path, capsys, name)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_of_the_other_program_is_not_resumed(flags, tmp_path, capsys):
+def test_train_py_refuses_to_resume_a_run_of_multitask_py(flags, tmp_path, capsys):
     assert multitask.main([*flags, "--max-steps", "1"]) == 0
     (tmp_path / "run" / "metrics.json").unlink()
     assert train.main(["--resume", str(tmp_path / "run")]) == 2
-    assert "lacks 'task': it is of another program or version" in capsys.readouterr().err
+    assert (
+        "lacks 'task': another program or another version of minbert wrote it; start a new run"
+        in capsys.readouterr().err
+    )

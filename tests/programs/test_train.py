@@ -1,4 +1,4 @@
-"""train.py as a user runs it: a whole run on tiny files, and every mistake in one line with exit status 2."""
+"""train.py as a user runs it, on tiny files: what it prints and writes, and what its flags change."""
 
 import json
 import os
@@ -12,18 +12,25 @@ from safetensors.torch import load_file
 from support.factories import make_model
 
 import train
-from minbert import BertModel, weights
-from minbert.training import run
+from minbert import BertModel, SentenceModel, load_tokenizer, weights
+from minbert.data.dataset import Dataset
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
+from minbert.training import run as run_module
 from minbert.training.arguments import parse_settings
 from minbert.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_whole_run(arguments, tmp_path):
+def test_a_whole_run_learns_and_writes_its_folder(arguments, tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), *arguments, "--option", "smart", "--lr", "1e-2", "--epochs", "8"]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run"
@@ -50,11 +57,6 @@ def test_a_whole_run(arguments, tmp_path):
 
 def test_the_score_is_that_of_the_saved_model(arguments, tmp_path, read_json):
     """Read model/ back with nothing but the public names, and score it by hand."""
-    from minbert import SentenceModel, load_tokenizer
-    from minbert.data.dataset import Dataset
-    from minbert.data.readers import read_examples
-    from minbert.data.tasks import TASKS
-
     assert train.main([*arguments, "--precision", "fp32", "--lr", "3e-3"]) == 0
     folder, task = tmp_path / "run" / "model", TASKS["rte"]
     model = SentenceModel(BertModel.from_pretrained(folder), [task]).eval()
@@ -66,7 +68,7 @@ def test_the_score_is_that_of_the_saved_model(arguments, tmp_path, read_json):
     assert read_json(tmp_path / "run" / "metrics.json")["score"] == pytest.approx(accuracy)
 
 
-def test_frozen_trains_the_head_alone(arguments, tmp_path, read_json, model_folder):
+def test_frozen_changes_the_head_alone(arguments, tmp_path, read_json, model_folder):
     assert train.main([*arguments, "--option", "frozen", "--max-steps", "3", "--evaluate", "dev", "train"]) == 0
     before, after = (load_file(f / "model.safetensors") for f in (model_folder, tmp_path / "run" / "model"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -87,7 +89,7 @@ def equal(a: dict, b: dict) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_seeds_of_head_and_order_can_be_held(arguments, tmp_path):
+def test_the_seeds_of_the_head_and_of_the_order_can_be_fixed(arguments, tmp_path):
     heads = {
         name: run(arguments, tmp_path / name, "--lr", "0", *more)["classifier.weight"]
         for name, more in (("a", []), ("b", ["--seed", "1"]), ("c", ["--seed", "1", "--init-seed", "0"]))
@@ -101,7 +103,7 @@ def test_seeds_of_head_and_order_can_be_held(arguments, tmp_path):
     assert equal(same, held) and not equal(same, other)
 
 
-def test_dropout_and_train_size_and_compile_are_passed_on(arguments, tmp_path, read_json, monkeypatch, capsys):
+def test_dropout_and_train_size_and_compile_take_effect(arguments, tmp_path, read_json, monkeypatch, capsys):
     steady = ["--lr", "1e-3", "--schedule", "constant"]
     with_dropout = run(arguments, tmp_path / "a", *steady)
     without = run(arguments, tmp_path / "b", "--dropout", "0", *steady)
@@ -109,57 +111,66 @@ def test_dropout_and_train_size_and_compile_are_passed_on(arguments, tmp_path, r
     config = read_json(tmp_path / "b" / "settings.json")["config"]
     assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.0
     compiled = []
-    monkeypatch.setattr(finetuning, "compile_blocks", compiled.append)
+    monkeypatch.setattr(run_module, "compile_layers", compiled.append)
     run(arguments, tmp_path / "c", "--train-size", "9", "--compile")
     assert len(compiled) == 1
     assert "9 examples, 2 steps, cpu in fp32" in capsys.readouterr().out
 
 
-def test_what_is_not_the_default_is_said(arguments, tmp_path, capsys):
+def test_settings_that_are_not_the_defaults_are_printed(arguments, tmp_path, capsys):
     run(arguments, tmp_path / "a", "--option", "frozen")
     said = capsys.readouterr().out
     assert "not the defaults: --batch-size 16 --lr 0.001 --max-length 32 --max-steps 2" in said
 
 
-def test_save_none_and_incomplete_records(arguments, tmp_path, data_folder, capsys):
+def test_save_none_leaves_out_the_model_and_rows_without_a_label_are_reported(arguments, tmp_path, data_folder, capsys):
     rte = tmp_path / "data" / "RTE"
     rte.mkdir(parents=True)
     for split in ("train", "dev"):
         text = (data_folder / "RTE" / f"{split}.tsv").read_text()
         (rte / f"{split}.tsv").write_text(text + "99\ta\tb\t\n")
     assert train.main([*arguments, "--data", str(tmp_path / "data"), "--save", "none", "--max-steps", "1"]) == 0
-    assert "train.tsv: left out 1 incomplete record, line 122" in capsys.readouterr().out
+    assert "train.tsv: left out 1 row without a label, line 122" in capsys.readouterr().out
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "settings.json", "log.jsonl", "metrics.json", "predictions"
     }  # fmt: skip
 
 
-def test_options(capsys):
+def test_options_lists_the_methods_with_their_hyper_parameters(capsys):
     assert train.main(["--options"]) == 0
     assert "smart.eps=0.01" in capsys.readouterr().out
 
 
-def test_a_broken_run_says_so_in_its_metrics(arguments, tmp_path, capsys, read_json):
+def test_a_run_whose_loss_is_not_finite_has_metrics_that_say_so(arguments, tmp_path, capsys, read_json):
     assert train.main([*arguments, "--lr", "1e30", "--clip", "0", "--precision", "fp32"]) == 1
     assert "is not finite; " in capsys.readouterr().err
     metrics = read_json(tmp_path / "run" / "metrics.json")
     assert metrics["failed"] is True and "not finite" in metrics["failure"]
 
 
-def test_a_model_without_segments_and_a_task_of_pairs(arguments, model_folder, tmp_path, capsys):
+def test_a_model_without_segments_refuses_a_task_of_pairs(arguments, model_folder, tmp_path, capsys):
     weights.save_model(make_model(type_vocab_size=1), tmp_path / "model")
     (tmp_path / "model" / "vocab.txt").write_bytes((model_folder / "vocab.txt").read_bytes())
     assert train.main([*arguments, "--model", str(tmp_path / "model")]) == 2
     assert "type_vocab_size is 1" in capsys.readouterr().err
 
 
-def test_only_the_first_process_speaks(arguments, monkeypatch, capsys):
+def test_one_task_trains_without_the_apportionment_of_several_tasks(arguments, monkeypatch):
+    def refuse(*_, **__):
+        pytest.fail("a single-task run went through the sampling of several tasks")
+
+    monkeypatch.setattr("minbert.data.sampling.apportion", refuse)
+    monkeypatch.setattr("minbert.training.run.TaskBatchSampler.__init__", refuse)
+    assert train.main([*arguments, "--max-steps", "9"]) == 0
+
+
+def test_only_the_first_process_reports_a_mistake(arguments, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     assert train.main([*arguments, "--lr", "-1"]) == 2
     assert capsys.readouterr().err == ""
 
 
-def test_defaults():
+def test_the_defaults_of_train_are_those_of_the_papers():
     settings = parse_settings(Settings, ["--model", "m", "--data", "d"], "").resolve()
     assert (settings.task, settings.epochs, settings.batch_size, settings.lr) == ("rte", 3, 32, 2e-5)
     assert (settings.schedule, settings.warmup, settings.weight_decay, settings.clip) == ("linear", 0.1, 0.01, 1.0)
