@@ -1,7 +1,7 @@
-"""Spoiled files: each is refused with one clean line or loads correctly. Never another exception, a hang, or memory
-far beyond the file's size. Not collected by default: python -m pytest tests/fuzz.py (with requirements-dev.txt).
+"""Spoiled files are refused with one clear line, or load correctly. There is never another exception, a hang, or memory
+far beyond the size of the file. Not collected by default: python -m pytest tests/fuzz.py (with requirements-dev.txt).
 
-"Correctly" is checked against tests/slow_readers.py. Every run draws the same files.
+support/slow_readers.py says what is correct. Every run draws the same files.
 """
 
 import collections
@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from support import slow_readers
 from support.factories import CONFIG, VOCABULARY, vocabulary_backend
+from support.official_rows import OFFICIAL
 from support.spoil import spoiled_bytes, spoiled_safetensors, spoiled_text
-from test_data import OFFICIAL
 
 from minbert import weights
 from minbert.bert import BertModel
@@ -32,31 +32,32 @@ from minbert.config import BertConfig
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
+from minbert.published import current_name, published_name
 from minbert.tokenizer import load_tokenizer
 
 EXAMPLES = 200  # spoiled files of each kind
-SECONDS = 20  # a hang; usual are milliseconds
+SECONDS = 20  # after which a file counts as a hang; a file takes milliseconds
 ROOM = 256 << 20  # bytes of address space that an example may add: the files here have 50 kB at most
 
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each thread sets a piece of address space aside
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each thread reserves address space
 
 SMALL = replace(CONFIG, num_hidden_layers=2)
 PLAIN = "The cat sees dogs and zebra"
 
 
 class Kind:
-    """A folder as it should be, which of its files is spoiled and how, and what must then come of it."""
+    """A folder of correct files, the way to spoil one of them, and the check of what is then loaded."""
 
     file: str
 
     def fill(self, folder: Path) -> None:
-        """Write the files as they should be."""
+        """Write the correct files."""
 
     def spoiled(self, good: bytes) -> st.SearchStrategy[bytes]:
         return spoiled_text(json.loads(good))
 
     def check(self, folder: Path) -> None:
-        """Load, and compare with the second opinion. Raises InputError for a file that is refused."""
+        """Load, and compare with the slow reader. Raises InputError for a file that is refused."""
 
 
 @dataclass
@@ -88,14 +89,14 @@ class Table(Kind):
         try:
             read = read_examples(self.task, folder, "train")
         except InputError:
-            assert expected is None, "refused what is right"
+            assert expected is None, "a correct file was refused"
             raise
         rows = [(row.id, row.text, row.pair, row.label, row.line) for row in read.rows]
         assert (rows, read.left_out) == expected
 
 
 class Weights(Kind):
-    """model.safetensors; below, config.json beside it, and the index of shards in its stead."""
+    """model.safetensors. The next two are config.json beside it, and the index of shards in its place."""
 
     file = weights.WEIGHTS
 
@@ -119,7 +120,7 @@ class Config(Weights):
         try:
             assert vars(BertConfig.from_json(folder / self.file)) == expected
         except InputError:
-            assert expected is None, "refused what is right"
+            assert expected is None, "a correct file was refused"
             raise
         model = BertModel.from_pretrained(folder)
         assert vars(model.config) == expected
@@ -149,7 +150,7 @@ class TokenizerJson(Kind):
         vocabulary_backend().save(str(folder / self.file))
 
     def check(self, folder: Path) -> None:
-        """Whatever the pieces are: [CLS] a [SEP] b [SEP], with segments, and no longer than is allowed."""
+        """With any word pieces: [CLS] a [SEP] b [SEP], with segments, and at most as long as asked for."""
         tokenizer = load_tokenizer(folder)
         first, last = (tokenizer.backend.token_to_id(token) for token in ("[CLS]", "[SEP]"))
         for texts, pairs, longest in ((["", PLAIN, "é猫 \x01"], None, 9), ([PLAIN, ""], ["a dog", PLAIN], 512)):
@@ -185,7 +186,7 @@ class TokenizerConfig(Vocabulary):
 
 def tensors() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return {weights.published_name(name): tensor for name, tensor in BertModel(SMALL).state_dict().items()}
+    return {published_name(name): tensor for name, tensor in BertModel(SMALL).state_dict().items()}
 
 
 TENSORS = tensors()
@@ -195,17 +196,17 @@ KINDS += [TokenizerJson(), Vocabulary(), TokenizerConfig()]
 
 def same_weights(model: BertModel, arrays: dict[str, np.ndarray]) -> None:
     """Each tensor finite and as in the file; a pooler that the file lacks is fresh."""
-    arrays = {weights.canonical(name): array for name, array in arrays.items()}
+    arrays = {current_name(name): array for name, array in arrays.items()}
     for name, tensor in model.state_dict().items():
         assert tensor.isfinite().all()
         if name.startswith("pooler.") and not any(other.startswith("pooler.") for other in arrays):
             continue
-        assert np.array_equal(tensor.numpy(), arrays[weights.published_name(name)])
+        assert np.array_equal(tensor.numpy(), arrays[published_name(name)])
 
 
 @contextlib.contextmanager
 def guarded():
-    """A hang ends the process and shows where; what would take much memory fails, touched or not."""
+    """A hang ends the process with a trace. An allocation of much memory fails, even if the memory is never used."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     faulthandler.dump_traceback_later(SECONDS, exit=True)
@@ -248,4 +249,4 @@ def test_spoiled_files_are_refused_or_load_correctly(kind, capsys):
             f"\n{kind.file}: {counts['loaded']} loaded, {counts['refused']} refused, "
             f"{time.perf_counter() - started:.1f} s"
         )
-    assert counts["loaded"] and counts["refused"], "one outcome only shows little"
+    assert counts["loaded"] and counts["refused"], "both outcomes must occur, or the test shows little"

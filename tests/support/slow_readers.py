@@ -1,4 +1,4 @@
-"""Second opinions for tests/fuzz.py: what a file holds, read slowly and by other means than minbert's readers.
+"""Slow readers for tests/fuzz.py, which share no code with minbert's: what a file holds.
 
 Each returns None for a file that must be refused.
 """
@@ -27,7 +27,7 @@ def table(task: Task, data: bytes) -> tuple[list[tuple], list[int]] | None:
     try:
         lines = numbered_lines(data.decode("utf-8").removeprefix("\ufeff"))
         records = list(quoted(lines)) if task in COURSE else [(number, line.split("\t")) for number, line in lines]
-        return judged(task, records)
+        return checked(task, records)
     except (UnicodeDecodeError, RefusedError):
         return None
 
@@ -69,7 +69,7 @@ def quoted(lines: list[tuple[int, str]]):
         raise RefusedError
 
 
-def judged(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tuple], list[int]]:
+def checked(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tuple], list[int]]:
     names = list(task.header) or (records.pop(0)[1] if records else [])
     if any(name not in names for name in (*task.text, task.label)):
         raise RefusedError
