@@ -1,12 +1,23 @@
-"""Estimators of mutual information against closed forms and slow loops."""
+"""Estimators of mutual information against closed forms and slow loops; the first stage; what their methods share."""
 
 import math
 
 import pytest
 import torch
+from support.factories import CPU, KINDS, make_batch, make_dataset, make_model
+from support.information import INFORMATION, TASK, only_term, prepared, ready
 
-from regularizers import mutual_information
+from minbert.data.sampling import BatchSampler
+from minbert.errors import InputError
+from minbert.training.checkpoint import Checkpoints
+from minbert.training.loop import fit
+from minbert.training.objective import Objective
+from minbert.training.settings import Settings
+from regularizers import OPTIONS, build, mutual_information
 from regularizers.mutual_information import Estimators, adam, bound
+
+FEWEST_EXAMPLES = mutual_information.FEWEST_EXAMPLES  # before conftest shortens the first stage
+WITH_MODE = [name for name in INFORMATION if hasattr(OPTIONS[name], "mode")]
 
 
 def gaussians(rho: float, number: int, seed: int) -> torch.Tensor:
@@ -19,7 +30,7 @@ def gaussians(rho: float, number: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     "rho, marginals", [(0.0, "all_pairs"), (0.5, "all_pairs"), (0.9, "all_pairs"), (0.9, "permute")]
 )
-def test_gaussians_of_known_information(rho, marginals, monkeypatch):
+def test_the_estimate_of_gaussians_is_their_known_information(rho, marginals, monkeypatch):
     monkeypatch.setattr(mutual_information, "STEPS", 600)
     monkeypatch.setattr(mutual_information, "EVERY", 100)
     torch.manual_seed(0)
@@ -86,7 +97,7 @@ def test_permuted_marginals_are_pairs_of_the_batch():
     assert torch.allclose(joint, own) and torch.allclose(marginal, scores[:, torch.arange(9), order])
 
 
-def test_no_network_gets_above_log_b_with_all_pairs():
+def test_with_all_pairs_no_network_gets_above_log_b():
     for seed in range(20):
         for scale in (1.0, 5.0, 100.0):
             estimators, states = wild(seed=seed, scale=scale)
@@ -95,7 +106,7 @@ def test_no_network_gets_above_log_b_with_all_pairs():
     assert bound(peak.diagonal(dim1=1, dim2=2), peak).item() == pytest.approx(math.log(9))
 
 
-def test_a_constant_and_large_scores_are_no_matter():
+def test_adding_a_constant_to_all_scores_changes_nothing_even_if_it_is_large():
     joint, scores = torch.randn(2, 9).double(), torch.randn(2, 9, 9).double()
     for constant in (3.0, -700.0, 5000.0):
         assert torch.allclose(bound(joint + constant, scores + constant), bound(joint, scores))
@@ -110,7 +121,7 @@ def test_bf16_states_are_estimated_in_float32():
 
 
 def test_the_ascent_follows_the_corrected_gradient():
-    """In the first step of a fresh Adam only signs count; so compare the gradient that it was given."""
+    """In the first step of a fresh Adam only signs count. So this test looks at the gradient that Adam was given."""
     estimators, states = wild()
     z, seen = estimators.project(states), []
     estimators.log_ema.fill_(0.7)
@@ -144,8 +155,8 @@ def test_the_ascent_raises_the_bound():
     assert (values[-1] > values[0]).all()
 
 
-def test_the_tenth_that_is_held_out_decides(monkeypatch):
-    """Examples that only the fit sees can be learned by heart; the kept networks are those of the best evaluation."""
+def test_the_networks_with_the_best_bound_on_held_out_batches_are_kept(monkeypatch):
+    """The networks could learn the fitted examples by heart, so the held out ones decide."""
     values = iter([0.0, 1.0, 0.8, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0])
     seen = []
 
@@ -167,3 +178,196 @@ def test_the_tenth_that_is_held_out_decides(monkeypatch):
     best = seen[2][1]
     assert all(torch.equal(t, best[n]) for n, t in estimators.state_dict().items() if n != "reference")
     assert not torch.equal(estimators.w_x, seen[0][1]["w_x"]) and not torch.equal(estimators.w_x, seen[-2][1]["w_x"])
+
+
+# The first stage.
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_at_the_first_step_estimates_are_near_their_references(option, monkeypatch):
+    """Within two standard deviations over batches. So the references are from states with dropout, like these."""
+    monkeypatch.setattr(mutual_information, "STEPS", 300)
+    monkeypatch.setattr(mutual_information, "EVERY", 50)
+    method, model, batches = prepared(option)
+    estimators = method.estimators[TASK.name]
+    assert (estimators.reference > 0.05).all() and (estimators.reference < math.log(16)).all()
+    with torch.no_grad():
+        values = torch.stack([estimators(method.states(model.train()(b), b)) for b in batches[TASK.name]])
+    assert ((values.mean(0) - estimators.reference).abs() < 2 * values.std(0)).all(), (values, estimators.reference)
+
+
+@pytest.mark.parametrize("task", [TASK, KINDS["separate classes"]], ids=lambda task: f"separate={task.separate}")
+@pytest.mark.parametrize("option", INFORMATION)
+def test_the_first_stage_measures_states_with_dropout_and_changes_no_weight_of_the_model(option, task):
+    method, model, batches = prepared(option, task)
+    plain, batches = make_model(task), batches[task.name]
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), plain.parameters(), strict=True))
+    plain.eval()
+    with torch.no_grad():
+        states = torch.cat([method.states(plain(b), b) for b in batches])
+        noisy = torch.cat([method.states(plain.train()(b), b) for b in batches])
+    estimators = method.estimators[task.name]
+    assert torch.allclose(estimators.std, noisy.std(0), rtol=0.2)
+    assert (estimators.std.mean() - states.std(0).mean()) > 2 * (estimators.std.mean() - noisy.std(0).mean()).abs()
+    assert (estimators.mean - noisy.mean(0)).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_the_first_stage_logs_the_references_and_their_ceiling(option, caplog):
+    method, *_ = prepared(option)
+    values = " ".join(f"{value:.2f}" for value in method.estimators[TASK.name].reference)
+    expected = f"{option}: layers of the pretrained model on rte share {values} nats; 16 examples show at most 2.77"
+    assert expected in caplog.text
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_the_first_stage_depends_on_its_seed_alone(option):
+    one, two, other = (prepared(option, seed=seed)[0].state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["estimators.rte.reference"], other["estimators.rte.reference"])
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_the_estimators_of_a_task_see_the_batches_of_that_task_alone(option, monkeypatch):
+    seen, draw = [], mutual_information.draw
+
+    def spy(option, estimators, model, batches, states):
+        seen.append({batch.task.name for batch in batches()})
+        return draw(option, estimators, model, batches, states)
+
+    monkeypatch.setattr(mutual_information, "draw", spy)
+    method, model, batches = prepared(option, TASK, KINDS["regression"])
+    assert seen == [{"rte"}, {"stsb"}] and method.estimators.keys() == {"rte", "stsb"}
+    before = {name: t.clone() for name, t in method.state_dict().items()}
+    assert not torch.equal(before["estimators.rte.mean"], before["estimators.stsb.mean"])
+    only_term(method, model.train(), batches["rte"][0])
+    changed = {name for name, t in method.state_dict().items() if not torch.equal(t, before[name])}
+    assert changed and all(name.startswith("estimators.rte.") for name in changed)
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_too_few_examples_for_a_first_stage_are_refused(option, monkeypatch):
+    monkeypatch.setattr(mutual_information, "FEWEST_EXAMPLES", FEWEST_EXAMPLES)
+    with pytest.raises(InputError, match=rf"--option {option} needs 128 inputs .* not 112 in 7"):
+        prepared(option, size=112)
+    prepared(option, size=128)
+
+
+def test_a_resumed_run_has_no_first_stage(tmp_path, monkeypatch):
+    stages, draw = [], mutual_information.draw
+
+    def counted(*arguments):
+        stages.append(1)
+        return draw(*arguments)
+
+    monkeypatch.setattr(mutual_information, "draw", counted)
+
+    def run() -> dict:
+        model = make_model()
+        objective = Objective(model, build("mine"))
+        objective.method.attach(model)
+        sampler = BatchSampler(make_dataset(size=30), 10, 0, epochs=2)
+        settings = Settings(lr=1e-2, warmup=0.0, batch_size=10)
+        fit(objective, sampler, lambda epoch: {}, settings, CPU, checkpoints=Checkpoints(tmp_path))
+        return objective.state_dict()
+
+    whole, resumed = run(), run()  # the second run finds the checkpoint of the first one's last step
+    assert len(stages) == 1
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert resumed["method.parts.mine.estimators.rte.reference"].abs().min() > 0
+
+
+# What the methods share.
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_the_model_and_the_estimators_each_learn_from_their_own_gradient_alone(option):
+    method, model, batch = ready(option)
+    clean = model(batch)
+    networks = {n: p.detach().clone() for n, p in method.named_parameters()}
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    penalty = method.penalty(model, batch, clean)["information"]
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(p, weights[n]) for n, p in model.named_parameters())
+    assert all(not torch.equal(p, networks[n]) for n, p in method.named_parameters())
+    networks = {n: p.detach().clone() for n, p in method.named_parameters()}
+    penalty.backward()
+    assert any(p.grad is not None and p.grad.norm() > 0 for p in model.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in method.parameters())
+    assert all(torch.equal(p, networks[n]) for n, p in method.named_parameters())
+    own = {id(p) for group in method.optimizers()[0].param_groups for p in group["params"]}
+    assert own == {id(p) for p in method.parameters()} and not own & {id(p) for p in model.parameters()}
+
+
+def gradient(option: str, mode: str, reference: float) -> tuple[torch.Tensor, float]:
+    """The penalty's gradient by the token embeddings, and the penalty."""
+    method, model, batch = ready(option, f"mode={mode}", "weight=0.5", hidden_dropout_prob=0.0)
+    method.estimators[TASK.name].reference.fill_(reference)
+    penalty = only_term(method, model, batch)
+    return torch.autograd.grad(penalty, model.bert.embeddings.token.weight)[0], penalty.item()
+
+
+def is_close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (a - b).norm() <= 1e-9 * b.norm()
+
+
+@pytest.mark.parametrize("option", WITH_MODE)
+def test_only_with_the_signed_distance_is_the_gradient_blind_to_the_references(option):
+    low, high = (gradient(option, "signed", reference) for reference in (-2.0, 5.0))
+    assert is_close(low[0], high[0]) and low[0].norm() > 1e-6
+    assert low[1] - high[1] == pytest.approx(0.5 * 2 * 7)  # two pairs
+    below, above = (gradient(option, "abs", reference) for reference in (-2.0, 5.0))
+    assert is_close(below[0], low[0]) and is_close(above[0], -low[0])
+    assert below[1] == pytest.approx(low[1]) and above[1] == pytest.approx(-high[1])
+    squared = gradient(option, "squared", 5.0)
+    assert squared[1] > 0 and torch.nn.functional.cosine_similarity(squared[0].flatten(), above[0].flatten(), 0) > 0.99
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_a_micro_batch_of_fewer_than_eight_examples_has_no_penalty(option):
+    method, model, _ = ready(option)
+    networks = {n: t.clone() for n, t in method.state_dict().items()}
+    batch = make_batch(TASK, rows=7)
+    assert method.penalty(model, batch, model(batch)) == {}
+    assert all(torch.equal(t, networks[n]) for n, t in method.state_dict().items())
+    batch = make_batch(TASK, rows=8, tokens=10)
+    assert method.penalty(model, batch, model(batch)).keys() == {"information"}
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_the_networks_take_as_many_steps_as_ascents_says(option, monkeypatch):
+    calls = []
+    monkeypatch.setattr(mutual_information.Estimators, "ascend", lambda self, z, optimizer: calls.append(1))
+    only_term(*ready(option, "ascents=3"))
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_without_weight_there_are_no_estimators(option):
+    method, model, batch = ready(option, "weight=0")
+    assert list(method.state_dict()) == [] and method.optimizers() == ()
+    assert method.penalty(model, batch, model(batch)) == {}
+    method.prepare(model, None)
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_a_model_with_one_layer_is_refused(option):
+    with pytest.raises(InputError, match=f"--option {option} compares layers, and the model has only one"):
+        ready(option, num_hidden_layers=1)
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ("weight=-1", "weight must be at least 0 and finite, not -1.0"),
+        ("marginals=some", "marginals must be one of all_pairs, permute, not some"),
+        ("proj_dim=0", "proj_dim must be none or at least 1, not 0"),
+        ("hidden=0", "hidden must be at least 1, not 0"),
+        ("ascents=0", "ascents must be at least 1, not 0"),
+        ("phi_lr=0", "phi_lr must be above 0 and finite, not 0.0"),
+    ],
+)
+@pytest.mark.parametrize("option", INFORMATION)
+def test_a_bad_setting_is_refused(option, setting, message):
+    with pytest.raises(InputError, match=f"--set {option}: {message}"):
+        build(option, [f"{option}.{setting}"])
