@@ -3,8 +3,7 @@
 from minbert.training.arguments import parse_settings
 from minbert.training.checkpoint import Checkpoints
 from minbert.training.evaluation import Evaluator, predict_logits
-from minbert.training.loop import fit
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, fit
 from minbert.training.run import fine_tune
 from minbert.training.runtime import Runtime, setup
 from minbert.training.settings import MultitaskSettings, Settings

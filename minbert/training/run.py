@@ -13,14 +13,13 @@ from minbert.data.sampling import BatchSampler, TaskBatchSampler
 from minbert.hub import find_model
 from minbert.task import Task
 from minbert.tokenizer import Tokenizer, load_tokenizer
-from minbert.training.best import best_epoch
 from minbert.training.display import Display, describe_kept_epoch, describe_scores
 from minbert.training.evaluation import Evaluator
-from minbert.training.loop import fit
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, fit
 from minbert.training.run_folder import RunFolder, check_out_folder
 from minbert.training.runtime import Runtime, compile_layers
 from minbert.training.settings import CommonSettings
+from minbert.training.state import best_epoch
 
 
 def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtime, note: str = "") -> None:
