@@ -43,7 +43,7 @@ MARGINALS = ("all_pairs", "permute")
 DISTANCES = {"abs": torch.abs, "squared": torch.square, "signed": lambda gap: gap}
 SMALLEST_BATCH, FEWEST_EXAMPLES = 8, 128  # an estimate from fewer examples is worthless
 DRAWS, ENOUGH = 4, 20_000  # passes over the data, each with new dropout masks; fewer if ENOUGH states need fewer
-# Of the first stage: at most STEPS, an evaluation EVERY so many; it ends after PATIENCE evaluations without a gain.
+# The first stage takes at most STEPS steps, and evaluates EVERY 100. PATIENCE evaluations without a gain end it.
 STEPS, EVERY, PATIENCE = 2000, 100, 5
 MOMENTUM = 0.01  # of the running mean of e^G
 States = Callable[[Output, Batch], Tensor]  # (output of a pass, its batch) -> the variables [B,V,D]
@@ -110,9 +110,9 @@ class InformationMethod(Method):
 class Estimators(nn.Module):
     """G(x,y) = w₂·relu(W_x x + W_y y + b) for P pairs of V variables of width D. (An output bias would cancel.)
 
-    The variables are standardised with the mean and standard deviation that `first_stage` measures. `proj_dim` projects
-    them to so many dimensions. The parameters require a gradient only inside `ascend`, so the model's backward pass and
-    DistributedDataParallel ignore them.
+    The variables are standardised with the mean and standard deviation that `first_stage` measures. Then
+    they are projected to `proj_dim` dimensions. The parameters require a gradient only inside `ascend`, so the model's
+    backward pass and DistributedDataParallel ignore them.
     """
 
     def __init__(self, pairs: list[tuple[int, int]], variables: int, width: int, proj_dim: int | None, hidden: int,
