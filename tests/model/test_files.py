@@ -30,6 +30,17 @@ def test_the_final_name_appears_only_when_the_file_is_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_text() == "whole"
 
 
+def test_a_rename_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no permission")
+
+    files.write_text(tmp_path / "x", "old")
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(OSError, match="no permission"):
+        files.write_text(tmp_path / "x", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_text() == "old"
+
+
 def test_text_is_written_as_utf_8_and_replaces_what_was_there(tmp_path):
     for text in ("a long first text\n", "é 猫\n"):
         files.write_text(tmp_path / "x", text)

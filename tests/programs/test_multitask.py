@@ -17,7 +17,7 @@ from minbert.data.tasks import TASKS, choose_tasks
 from minbert.submission import check_predictions
 from minbert.training import run
 from minbert.training.arguments import parse_settings
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective
 from minbert.training.settings import MultitaskSettings
 from regularizers import OPTIONS, build
 from regularizers.base import Method

@@ -25,13 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_a_whole_run_learns_and_writes_its_folder(arguments, tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), *arguments, "--option", "smart", "--lr", "1e-2", "--epochs", "8"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | threads)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run"
     last = done.stdout.splitlines()[-1]
