@@ -1,12 +1,13 @@
-"""How much information the [CLS] states of adjacent layers share, by protocol.
+"""How much information the [CLS] states of neighbouring layers share, measured in several ways.
 
     python -m benchmarks.cls_information --model $MODEL --data $DATA --task rte
 
-The estimators of the option `mine` are fitted as it fits them, to states of the pretrained model with dropout and to
-states without, projected to 16 dimensions and not. In nats, mean ± standard deviation over batches of 32 with all
-pairs of examples, for three pairs of layers; no estimate can exceed log 32. "Held out" is the tenth of the batches
-that stopped the fit, in the states of the fit: the reference. The others are the examples of the fit, in the states
-of the fit and in passes of their own: fine-tuning starts at "new pass with dropout".
+The estimators of the option `mine` are fitted as its first stage fits them: to states of the pretrained model with
+dropout or without, projected to 16 dimensions or not. Printed are estimates for three pairs of layers, in nats: mean ±
+standard deviation over batches of 32, with all pairs of examples. No estimate can exceed log 32.
+
+"held out" is the tenth of the batches on which the fit was stopped; its mean is the reference of `mine`. The other rows
+are the examples of the fit: their fitted states, and new passes. Fine-tuning starts at "new pass with dropout".
 """
 
 import itertools
@@ -14,50 +15,58 @@ import math
 
 import torch
 
-from benchmarks.common import parser
+from benchmarks.common import make_parser
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS
+from minbert.task import Batch
 from minbert.tokenizer import load_tokenizer
-from regularizers.mine import Mine, cls_states
-from regularizers.mutual_information import DRAWS, first_stage
+from regularizers.mine import Mine
+from regularizers.mutual_information import DRAWS, SMALLEST_BATCH, Estimators, first_stage
 
 
-class Recorded:
-    """A model whose outputs are recorded states, pass after pass."""
+class RecordedModel:
+    """Returns recorded states [B,V,D] in place of a model's output: for each pass over the batches the next record."""
 
     def __init__(self, passes: list[list[torch.Tensor]]):
         self.states = itertools.chain.from_iterable(itertools.cycle(passes))
 
     def train(self) -> None:
-        """They stay as they were recorded."""
+        """The states are recorded: nothing to do."""
 
-    def __call__(self, batch) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> torch.Tensor:
         return next(self.states)
 
 
 @torch.no_grad()
-def describe(estimators, batches: list[torch.Tensor], chosen: list[int]) -> str:
-    values = torch.stack([estimators(h) for h in batches])
+def describe(estimators: Estimators, batches: list[torch.Tensor], chosen: list[int]) -> str:
+    """Mean ± standard deviation over the batches, for each chosen pair of layers."""
+    values = torch.stack([estimators(states) for states in batches])
     return "  ".join(f"{values[:, i].mean():6.2f} ± {values[:, i].std():.2f}" for i in chosen)
 
 
+def without_held_out(batches: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The batches of the fit: every tenth is held out."""
+    return [states for number, states in enumerate(batches) if number % 10]
+
+
 def main() -> None:
-    flags = parser(__doc__)
-    flags.add_argument("--task", default="rte")
-    flags.add_argument("--batch-size", type=int, default=32)
-    args = flags.parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--task", default="rte")
+    parser.add_argument("--batch-size", type=int, default=32)
+    args = parser.parse_args()
     task = TASKS[args.task]
     dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
-    batches = [dataset.collate(rows) for rows in dataset.shuffled(args.batch_size, 0, 0)]
+    batches = [dataset.collate(rows) for rows in dataset.shuffled(args.batch_size, seed=0, epoch=0)]
+    batches = [batch for batch in batches if len(batch) >= SMALLEST_BATCH]  # as the first stage does
     torch.manual_seed(0)
     model = SentenceModel(BertModel.from_pretrained(args.model), [task])
 
     def record(dropout: bool) -> list[torch.Tensor]:
         with torch.no_grad():
-            return [cls_states(model.train(dropout)(batch), batch) for batch in batches]
+            return [Mine().states(model.train(dropout)(batch), batch) for batch in batches]
 
     with_dropout, new, without = [record(True) for _ in range(DRAWS)], record(True), record(False)
     chosen = [0, (len(model.bert.layers) - 1) // 2, len(model.bert.layers) - 2]
@@ -68,14 +77,18 @@ def main() -> None:
         torch.manual_seed(0)
         method = Mine(proj_dim=proj_dim)
         method.attach(model)
-        first_stage("mine", method.estimators, Recorded(passes), lambda: batches, lambda h, _: h, method.phi_lr)
+        first_stage(
+            "mine", method.estimators, RecordedModel(passes), lambda task: batches, lambda h, _: h, method.phi_lr
+        )
         print(f"proj_dim={proj_dim}, fitted to states {kind}")
-        held_out, fitted, fresh, plain = passes[0][::10], passes[0], new, without
-        rows = {"held out": held_out, "the examples and states of the fit": fitted}
-        rows |= {"new pass with dropout": fresh, "new pass without": plain}
+        rows = {
+            "held out": passes[0][::10],
+            "the examples and states of the fit": without_held_out(passes[0]),
+            "new pass with dropout": without_held_out(new),
+            "new pass without": without_held_out(without),
+        }
         for name, states in rows.items():
-            own = states if name == "held out" else [h for k, h in enumerate(states) if k % 10]
-            print(f"  {name:36}{describe(method.estimators[task.name], own, chosen)}", flush=True)
+            print(f"  {name:36}{describe(method.estimators[task.name], states, chosen)}", flush=True)
 
 
 if __name__ == "__main__":

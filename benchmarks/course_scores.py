@@ -1,23 +1,23 @@
-"""The course's two sentiment tasks, single-task: the head alone (its "pretrain") and everything.
+"""The course's two sentiment tasks, each trained alone: only the head (the course's "pretrain"), and everything.
 
     python -m benchmarks.course_scores --model $MODEL --data $COURSE            # about half an hour on two cores
 
-Frozen at the course's rate and length, 1e-3 and 10 epochs; everything at 5e-5 and 3 epochs, as in glue_scores.
-Every score is a line of its own as soon as it is there.
+The head alone has the course's learning rate and length, 1e-3 and 10 epochs; everything has 5e-5 and 3 epochs, as in
+glue_scores. Each score is printed as soon as it is known.
 """
 
-from benchmarks.common import parser, train_run
+from benchmarks.common import make_parser, train_run
 
 RECIPES = {"frozen": ("--lr", 1e-3, "--epochs", 10), "finetune": ("--lr", 5e-5, "--epochs", 3)}
 MAX_LENGTH = {"sst5": 256, "cfimdb": 512}  # tokens; the reviews of cfimdb are long
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    flags.add_argument("--tasks", nargs="+", default=list(MAX_LENGTH), choices=list(MAX_LENGTH))
-    flags.add_argument("--options", nargs="+", default=list(RECIPES), choices=list(RECIPES))
-    flags.add_argument("--seed", type=int, default=0)
-    args = flags.parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(MAX_LENGTH), choices=list(MAX_LENGTH))
+    parser.add_argument("--options", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
     for task in args.tasks:
         for option in args.options:
             result = train_run(

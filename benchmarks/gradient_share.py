@@ -1,27 +1,28 @@
-"""How much of a penalty is there: |gradient of the penalty| / |gradient of the task loss|, for several ε or σ.
+"""How strong a penalty is: |gradient of the penalty| / |gradient of the task loss|, for several ε or σ.
 
     python -m benchmarks.gradient_share --model $MODEL --data $DATA --option smart       # or r3f, lnsr, l2sp
 
-Weight 1, no proximal term; mean over 8 batches of 32, at a new head and after one epoch of plain fine-tuning.
+The weight is 1, and SMART has no proximal term. Printed is the mean over 8 batches of 32, with a new head and after one
+epoch of plain fine-tuning.
 """
 
 import torch
 
-from benchmarks.common import Silent, parser
+from benchmarks.common import FixedSteps, make_parser, no_scores
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
-from minbert.training.loop import fit
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, fit
 from minbert.training.runtime import setup
 from minbert.training.settings import Settings
 from regularizers import build
 
 
 def sweep(option: str, name: str, values, *more: str) -> list[list[str]]:
+    """The settings of one option for each value of its hyper-parameter `name`."""
     return [[f"{option}.{name}={v:g}", *(f"{option}.{text}" for text in more)] for v in values]
 
 
@@ -36,7 +37,7 @@ ROWS = {
 }
 
 
-def norm(loss: torch.Tensor, model) -> float:
+def gradient_norm(loss: torch.Tensor, model) -> float:
     grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, retain_graph=True)
     return torch.stack([g.norm() for g in grads if g is not None]).norm().item()
 
@@ -50,18 +51,19 @@ def share(model, method, dataset, batches) -> float:
         batch = dataset.collate(rows)
         clean = model(batch)
         penalty = sum(method.penalty(model, batch, clean).values())
-        shares.append(norm(penalty, model) / norm(dataset.task.loss(clean.logits, batch.labels), model))
+        loss = dataset.task.loss(clean.logits, batch.labels)
+        shares.append(gradient_norm(penalty, model) / gradient_norm(loss, model))
     return sum(shares) / len(shares)
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    flags.add_argument("--task", default="mrpc")
-    flags.add_argument("--option", default="smart", choices=list(ROWS))
-    args = flags.parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--task", default="mrpc")
+    parser.add_argument("--option", default="smart", choices=list(ROWS))
+    args = parser.parse_args()
     task = TASKS[args.task]
     dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
-    batches = dataset.shuffled(32, 0, 0)
+    batches = dataset.shuffled(32, seed=0, epoch=0)
     torch.manual_seed(0)
     model = SentenceModel(BertModel.from_pretrained(args.model), [task])
     methods = [build(args.option, settings) for settings in ROWS[args.option]]
@@ -69,8 +71,7 @@ def main() -> None:
         method.attach(model)
     start = [share(model, method, dataset, batches[:8]) for method in methods]
     settings = Settings(lr=5e-5, warmup=0.1)
-    plan, score = lambda epoch: [(dataset, rows) for rows in batches], lambda epoch: {}
-    fit(Objective(model, build("finetune")), plan, score, len(batches), settings, setup("cpu"), Silent())
+    fit(Objective(model, build("finetune")), FixedSteps(dataset, batches), no_scores, settings, setup("cpu"))
     print(f"{'':42} new head   after one epoch")
     for method, settings, first in zip(methods, ROWS[args.option], start):
         print(f"{' '.join(settings):42} {first:8.1e}   {share(model, method, dataset, batches[:8]):8.1e}", flush=True)

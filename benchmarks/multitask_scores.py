@@ -4,24 +4,24 @@
     python -m benchmarks.multitask_scores --model $MODEL --data $COURSE --options finetune --epochs 3
     python -m benchmarks.multitask_scores --model $MODEL --data $COURSE --options finetune -- --pairs separate
 
-Unless --lr says otherwise, lr 5e-5, and their own for `frozen` and `adapter`; batch 32. What comes after -- goes to
-multitask.py. Every score is a line of its own as soon as it is there.
+Without --lr an option has its own learning rate, or 5e-5 if it has none; batch 32. The flags after -- go to
+multitask.py. Each score is printed as soon as it is known.
 """
 
-from benchmarks.common import parser, train_run
+from benchmarks.common import make_parser, train_run
 from regularizers import build
 
 OPTIONS = ("finetune", "smart", "adapter", "lhuc", "pal", "smart+adapter")
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    flags.add_argument("--options", nargs="+", default=OPTIONS)
-    flags.add_argument("--epochs", type=int, default=1)
-    flags.add_argument("--lr", type=float)
-    flags.add_argument("--seeds", type=int, nargs="+", default=[0])
-    flags.add_argument("more", nargs="*", help="flags of multitask.py, after --")
-    args = flags.parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--options", nargs="+", default=OPTIONS)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("more", nargs="*", help="flags of multitask.py, after --")
+    args = parser.parse_args()
     print(
         "| option | epochs | seed | SST-5 | Quora | STS | average | lr | trained | added |\n" + "|---" * 10 + "|",
         flush=True,

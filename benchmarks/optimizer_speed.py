@@ -1,8 +1,8 @@
-"""AdamW's step beside torch.optim.AdamW, with foreach and without, on the parameters of a BERT.
+"""The time of AdamW's step compared with torch.optim.AdamW, with foreach and without, on the parameters of a BERT.
 
-    python -m benchmarks.optimizer_speed --model $MODEL          # a folder with config.json; without it BERT-base
+    python -m benchmarks.optimizer_speed --model $MODEL          # a folder with config.json; default: BERT-base
 
-Twenty rounds; in each the three take one step in turn, on copies of the same parameters and gradients.
+Twenty rounds. In each the three optimizers take one step in turn, on copies of the same parameters and gradients.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
             optimizer.step()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if round_ >= 2:  # the first two make the state and warm up
+            if round_ >= 2:  # the first two rounds allocate the state
                 times[name].append(time.perf_counter() - begun)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, median in medians.items():

@@ -3,19 +3,19 @@
     python -m benchmarks.option_scores --model $MODEL --data $DATA                     # STS-B
     python -m benchmarks.option_scores --model $MODEL --data $DATA --options lnsr smart+l2sp --seed 1
 
-lr 5e-5, but for the options that have a rate of their own. Every score is a line of its own as soon as it is there.
+The learning rate is 5e-5, except for the options that have their own. Each score is printed as soon as it is known.
 """
 
-from benchmarks.common import parser, train_run
+from benchmarks.common import make_parser, train_run
 from regularizers import OPTIONS, build
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    flags.add_argument("--task", default="stsb")
-    flags.add_argument("--options", nargs="+", default=list(OPTIONS))
-    flags.add_argument("--seed", type=int, default=0)
-    args = flags.parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--task", default="stsb")
+    parser.add_argument("--options", nargs="+", default=list(OPTIONS))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
     print("| option | score | metrics | lr | trained parameters | examples/s |\n|---|---|---|---|---|---|", flush=True)
     for option in args.options:
         method = build(option)

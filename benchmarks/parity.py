@@ -1,6 +1,6 @@
-"""A real checkpoint beside transformers: hidden states, token ids of all GLUE files, and the way back.
+"""A real checkpoint compared with transformers: hidden states, token ids of all GLUE files, and our saved models.
 
-python -m benchmarks.parity --model $MODEL --data $DATA          # needs: pip install transformers
+python -m benchmarks.parity --model $MODEL --data $DATA          # needs transformers
 """
 
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from benchmarks.common import parser
+from benchmarks.common import make_parser
 from benchmarks.peer import peer_logits, peer_model
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
@@ -20,7 +20,7 @@ from minbert.tokenizer import load_tokenizer
 from minbert.weights import save_model
 
 
-def hidden_states(folder: str, data: str) -> None:
+def compare_hidden_states(folder: str, data: str) -> None:
     rte = TASKS["rte"]
     batch = Dataset(rte, read_examples(rte, data, "dev"), load_tokenizer(folder), 256).collate(list(range(16)))
     inputs = (batch.input_ids, batch.attention_mask.long(), batch.token_type_ids)
@@ -34,9 +34,9 @@ def hidden_states(folder: str, data: str) -> None:
         print(f"{dtype}: largest difference of hidden states and pooler {max(gaps):.1e}")
 
 
-def token_ids(folder: str, data: str) -> None:
+def compare_token_ids(folder: str, data: str) -> None:
     peer = transformers.AutoTokenizer.from_pretrained(folder)
-    with tempfile.TemporaryDirectory() as bare:  # the same from vocab.txt alone
+    with tempfile.TemporaryDirectory() as bare:  # a model folder with vocab.txt alone, without tokenizer.json
         for name in ("vocab.txt", "tokenizer_config.json"):
             (Path(bare) / name).write_bytes((Path(folder) / name).read_bytes())
         (Path(bare) / "config.json").write_text("{}")
@@ -53,7 +53,7 @@ def token_ids(folder: str, data: str) -> None:
             print(f"{task.name} {split}: {len(rows)} rows, ids equal {dict(zip(tokenizers, same))}", flush=True)
 
 
-def way_back(folder: str, data: str) -> None:
+def compare_saved_models(folder: str, data: str) -> None:
     for name in ("mrpc", "stsb"):
         task = TASKS[name]
         model = SentenceModel(BertModel.from_pretrained(folder), [task]).eval()
@@ -66,11 +66,11 @@ def way_back(folder: str, data: str) -> None:
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    args = flags.parse_args()
-    hidden_states(args.model, args.data)
-    way_back(args.model, args.data)
-    token_ids(args.model, args.data)
+    parser = make_parser(__doc__)
+    args = parser.parse_args()
+    compare_hidden_states(args.model, args.data)
+    compare_saved_models(args.model, args.data)
+    compare_token_ids(args.model, args.data)
 
 
 if __name__ == "__main__":

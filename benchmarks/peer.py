@@ -1,4 +1,4 @@
-"""What the comparisons with transformers share: its model around our batches, one plain training loop."""
+"""What the comparisons with transformers share: its model on our batches, and one plain training loop."""
 
 from contextlib import nullcontext
 
@@ -16,7 +16,7 @@ def peer_model(folder: str, outputs: int, **config) -> torch.nn.Module:
 
 
 def peer_optimizer(model, lr: float, eps: float) -> torch.optim.Optimizer:
-    """torch.optim.AdamW, with the usual two groups by name."""
+    """torch.optim.AdamW with two groups: biases and LayerNorms do not decay."""
     plain = [p for n, p in model.named_parameters() if "bias" in n or "LayerNorm" in n]
     decayed = [p for n, p in model.named_parameters() if not ("bias" in n or "LayerNorm" in n)]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
@@ -30,7 +30,7 @@ def peer_logits(model, batch) -> torch.Tensor:
 
 
 def peer_train(model, dataset, batches, lr: float, eps: float, bf16: bool) -> list[float]:
-    """One step for each batch, warm-up 0.1 and linear decay, clipping at 1. Returns the losses."""
+    """One step for each batch: linear schedule with warm-up 0.1, clipping at 1. Returns the losses."""
     optimizer, losses = peer_optimizer(model, lr, eps), []
     model.train()
     for step, rows in enumerate(batches):
@@ -49,6 +49,7 @@ def peer_train(model, dataset, batches, lr: float, eps: float, bf16: bool) -> li
 
 @torch.no_grad()
 def peer_predict(model, dataset, bf16: bool) -> np.ndarray:
+    """Logits [N,C] in the file's order."""
     model.eval()
     logits = torch.zeros(len(dataset), dataset.task.outputs)
     for rows in dataset.by_length(32):

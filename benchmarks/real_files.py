@@ -1,10 +1,10 @@
-"""The published files: how many records are read, and whether predictions for them pass the checker.
+"""The published files: how many records are read, and whether predictions for them pass `minbert.submission check`.
 
     python -m benchmarks.real_files --data $DATA --course $COURSE
 
---data is a folder of GLUE's files, --course one of CS224N's (either may hold some of the tasks only). Random logits are
-written as predictions for each file, and checked against the published counts and against the data; then the same
-files are damaged in ten ways, and the checker's words are printed.
+--data is a folder of GLUE's files, --course one of CS224N's. Each may hold only some of the tasks. Random logits are
+written as predictions for each file, and compared with the published counts and with the data. Then the files are
+damaged in ten ways, and the messages of the check are printed.
 """
 
 import argparse
@@ -17,11 +17,11 @@ import numpy as np
 from minbert.data.predictions import write_predictions
 from minbert.data.readers import read_file
 from minbert.data.tasks import COURSE, GLUE, ROWS
-from minbert.submission.check import check
+from minbert.submission import check_predictions
 
 
-def found(folder: str, tasks) -> list[tuple]:
-    """(task, split, what was read) of every file that is there."""
+def read_all(folder: str, tasks) -> list[tuple]:
+    """(task, split, examples) of every file that exists."""
     files = [(task, split, path) for task in tasks for split, _ in task.files for path in task.paths(folder, split)]
     return [(task, split, read_file(task, path, split)) for task, split, path in files if path.exists()]
 
@@ -29,31 +29,31 @@ def found(folder: str, tasks) -> list[tuple]:
 def show_counts(read: list[tuple]) -> None:
     for task, split, examples in read:
         published = ROWS[task.name].get(split, "-")
-        kept, lost = len(examples.rows), len(examples.left_out)
-        print(f"{task.name:6} {split:5} {kept + lost:6} records, published {published:>6}, without a label {lost}")
+        unlabelled = len(examples.left_out)
+        count = len(examples.rows) + unlabelled
+        print(f"{task.name:6} {split:5} {count:6} records, published {published:>6}, without a label {unlabelled}")
 
 
-def predict(read: list[tuple], to: Path) -> Path:
-    """Random logits for every dev and test file."""
+def write_random_predictions(read: list[tuple], folder: Path) -> Path:
+    """Predictions from random logits for every dev and test file. Returns the folder of the files."""
     random = np.random.default_rng(0)
     for task, split, examples in read:
         if split != "train":
             dataset = SimpleNamespace(task=task, path=examples.path, examples=examples.rows)
-            write_predictions(
-                to, dataset, split, 3 * random.standard_normal((len(examples.rows), task.outputs), np.float32)
-            )
-    return to / "predictions"
+            logits = 3 * random.standard_normal((len(examples.rows), task.outputs), np.float32)
+            write_predictions(folder, dataset, split, logits)
+    return folder / "predictions"
 
 
 def show_check(folder: Path, data: str | None) -> None:
-    report = check(folder, data and Path(data))
+    report = check_predictions(folder, data and Path(data))
     against = "the data" if data else "the published counts"
     print(f"\n{', '.join(path.name for path in report.files)}")
     reasons = (problem.replace(f"{folder}/", "") for problem in report.problems)
     print(f"against {against}: {'; '.join(reasons) or 'accepted'}")
 
 
-# file, what becomes of its lines
+# damage -> (file, lines of the file -> damaged lines)
 DAMAGE = {
     "no header": ("RTE.tsv", lambda lines: lines[1:]),
     "a row too few": ("CoLA.tsv", lambda lines: lines[:-1]),
@@ -70,24 +70,25 @@ DAMAGE = {
 
 def show_damage(folders: list[Path]) -> None:
     print()
-    for what, (name, damage) in DAMAGE.items():
+    for title, (name, damage) in DAMAGE.items():
         for source in (folder / name for folder in folders if (folder / name).exists()):
             with tempfile.TemporaryDirectory() as folder:
                 lines = damage(source.read_text(encoding="utf-8").splitlines())
                 (Path(folder) / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-                reasons = [problem.replace(f"{folder}/", "") for problem in check(Path(folder)).problems]
-                print(f"{what}: {'; '.join(reasons) or 'PASSED'}")
+                reasons = [problem.replace(f"{folder}/", "") for problem in check_predictions(Path(folder)).problems]
+                print(f"{title}: {'; '.join(reasons) or 'PASSED'}")
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--data", required=True)
-    flags.add_argument("--course", required=True)
-    args = flags.parse_args()
-    glue, course = found(args.data, GLUE), found(args.course, COURSE)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--course", required=True)
+    args = parser.parse_args()
+    glue, course = read_all(args.data, GLUE), read_all(args.course, COURSE)
     show_counts(glue + course)
     with tempfile.TemporaryDirectory() as folder:
-        to_glue, to_course = predict(glue, Path(folder)) / "test", predict(course, Path(folder))
+        to_glue = write_random_predictions(glue, Path(folder)) / "test"
+        to_course = write_random_predictions(course, Path(folder))
         for data in (None, args.data):
             show_check(to_glue, data)
         for data in (None, args.course):

@@ -1,9 +1,9 @@
-"""The same training, step by step: our losses beside those of transformers' model and torch's AdamW.
+"""The same training twice, step by step: our losses, and those of transformers' model with torch's AdamW.
 
-    python -m benchmarks.same_training --model $MODEL --data $DATA          # needs: pip install transformers
+    python -m benchmarks.same_training --model $MODEL --data $DATA          # needs transformers
 
-RTE, batch 32, max-length 256, float32, dropout 0, the same head, batches and recipe. ε of Adam is 1e-12 here:
-ours and torch's put it in different places, which is the one intended difference (see minbert/optimizer.py).
+RTE, batch 32, max-length 256, float32, dropout 0, the same head, batches and recipe. Adam's ε is 1e-12 here: our AdamW
+and torch's put it in different places, and that is the one intended difference (see minbert/optimizer.py).
 """
 
 from functools import partial
@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.common import Silent, parser
+from benchmarks.common import FixedSteps, make_parser, no_scores
 from benchmarks.peer import peer_model, peer_train
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
@@ -21,17 +21,16 @@ from minbert.data.tasks import TASKS
 from minbert.optimizer import AdamW
 from minbert.tokenizer import load_tokenizer
 from minbert.training import loop
-from minbert.training.loop import fit
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective
 from minbert.training.runtime import setup
 from minbert.training.settings import Settings
-from regularizers.base import Method
+from regularizers import build
 
 STEPS, LR, EPS = 60, 2e-5, 1e-12
 
 
 class Recorder(Objective):
-    """Keeps the task loss of each step."""
+    """An objective that keeps the task loss of each step."""
 
     def __init__(self, model, method):
         super().__init__(model, method)
@@ -44,8 +43,8 @@ class Recorder(Objective):
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    args = flags.parse_args()
+    parser = make_parser(__doc__)
+    args = parser.parse_args()
     task = TASKS["rte"]
     dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
     batches = dataset.shuffled(32, seed=0, epoch=0)[:STEPS]
@@ -56,11 +55,10 @@ def main() -> None:
     peer = peer_model(args.model, task.outputs, **no_dropout)
     peer.classifier.load_state_dict(model.heads["rte"].state_dict())
 
-    objective = Recorder(model, Method())
+    objective = Recorder(model, build("finetune"))
     settings = Settings(lr=LR, warmup=0.1)
-    with setup("cpu", "fp32") as runtime, patch.object(training, "AdamW", partial(AdamW, eps=EPS)):
-        plan, score = lambda epoch: [(dataset, rows) for rows in batches], lambda epoch: {}
-        fit(objective, plan, score, STEPS, settings, runtime, Silent())
+    with setup("cpu", "fp32") as runtime, patch.object(loop, "AdamW", partial(AdamW, eps=EPS)):
+        loop.fit(objective, FixedSteps(dataset, batches), no_scores, settings, runtime)
     ours = objective.losses
     theirs = peer_train(peer, dataset, batches, LR, EPS, bf16=False)
     for step in (0, 1, 9, 29, 59):

@@ -4,14 +4,11 @@
     python -m benchmarks.sample_study few-samples       # bias correction and length of training, 20 seeds
     python -m benchmarks.sample_study options           # every option of train.py on 500 examples, 5 seeds
 
-Each row is a setting: mean, standard deviation (n-1), lowest and highest dev score, and how many runs failed (no
-better than the majority class, or one class only; Mosbach et al. 2021).
+Each row is a setting: mean, standard deviation (n - 1), lowest and highest dev score, and how many runs failed (not
+better than the majority class, or one class for all examples; Mosbach et al. 2021).
 """
 
 import argparse
-import contextlib
-import io
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -19,7 +16,7 @@ from pathlib import Path
 import torch
 
 import sample
-import train
+from benchmarks.common import train_run
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.config import BertConfig
@@ -30,7 +27,7 @@ from regularizers import OPTIONS
 
 
 def random_weights(folder: Path) -> str:
-    """The architecture and the tokenizer of the sample's model, with fresh weights."""
+    """Save a model with the architecture and the tokenizer of the sample's, and fresh weights. Returns its folder."""
     torch.manual_seed(0)
     model = SentenceModel(BertModel(BertConfig.from_json(sample.MODEL / "config.json")), [TASKS["rte"]])
     save_model(model, folder)
@@ -38,34 +35,27 @@ def random_weights(folder: Path) -> str:
     return str(folder)
 
 
-def row(name: str, seeds: int, *arguments: str) -> None:
-    """Run the setting for all seeds and print its line."""
+def print_row(name: str, seeds: int, *arguments: str) -> None:
+    """Run a setting with all seeds, and print its row."""
     scores, failed = [], 0
     for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            out = Path(folder) / "run"
-            train.main([*arguments, "--seed", str(seed), "--save", "none", "--out", str(out)])
-            metrics = json.loads((out / "metrics.json").read_text())
-        scores.append(metrics["score"] or 0.0)
+        metrics = train_run(*arguments, "--seed", seed)
+        scores.append(metrics["score"] or 0.0)  # None if a loss was not finite
         failed += metrics["failed"]
-    spread = statistics.stdev(scores)
-    print(
-        f"| {name} | {statistics.mean(scores):.3f} | {spread:.3f} | {min(scores):.3f} | {max(scores):.3f} "
-        f"| {failed} of {seeds} |",
-        flush=True,
-    )
+    numbers = (statistics.mean(scores), statistics.stdev(scores), min(scores), max(scores))
+    print(f"| {name} | {' | '.join(f'{number:.3f}' for number in numbers)} | {failed} of {seeds} |", flush=True)
 
 
 def pretraining() -> None:
-    row(f"pretrained, lr {sample.RECIPE['lr']:g}", 5)
+    print_row(f"pretrained, lr {sample.RECIPE['lr']:g}", 5)
     with tempfile.TemporaryDirectory() as folder:
         model = random_weights(Path(folder) / "random")
         epochs = str(sample.RECIPE["epochs"])
         for lr in ("1e-4", "5e-4", "1e-3"):
-            row(f"random, lr {lr}", 5, "--model", model, "--lr", lr, "--epochs", epochs)
+            print_row(f"random, lr {lr}", 5, "--model", model, "--lr", lr, "--epochs", epochs)
 
 
-FEW = (  # learning rate, bias correction, epochs
+FEW_SAMPLES = (  # learning rate, bias correction, epochs
     ("1e-3", False, "3"),
     ("1e-3", True, "3"),
     ("5e-4", False, "3"),
@@ -75,17 +65,17 @@ FEW = (  # learning rate, bias correction, epochs
 )
 
 
-def few_samples(settings=FEW) -> None:
-    for lr, corrected, epochs in settings:
+def few_samples() -> None:
+    for lr, corrected, epochs in FEW_SAMPLES:
         name = f"lr {lr}, {'with' if corrected else 'no'} bias correction, {epochs} epochs"
         correction = "--bias-correction" if corrected else "--no-bias-correction"
         few = ("--train-size", "250", "--batch-size", "16", "--lr", lr, correction, "--epochs", epochs)
-        row(name, 20, *few)
+        print_row(name, 20, *few)
 
 
 def options() -> None:
     for option in OPTIONS:
-        row(option, 5, "--option", option, "--train-size", "500")
+        print_row(option, 5, "--option", option, "--train-size", "500")
 
 
 STUDIES = {"pretraining": pretraining, "few-samples": few_samples, "options": options}
