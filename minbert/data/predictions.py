@@ -5,7 +5,6 @@ The data's files decide which form it is: a model that is trained on CMU's files
 
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +39,11 @@ class Form:
     ordered: bool = True  # whether the rows must be in the order of the data
     limits: tuple[float, float] = (-np.inf, np.inf)  # of a regression's predictions
 
-    @cached_property
-    def row_pattern(self) -> re.Pattern:
-        """Matches a row, with the groups key and value."""
-        key, value = f"(?P<key>{self.id_pattern or '.*'})", "(?P<value>.*?)"
-        return re.compile(re.escape(self.row).replace(r"\{key\}", key).replace(r"\{value\}", value))
+    def row_pattern(self, any_id: bool = False) -> re.Pattern:
+        """Matches a row, with the groups key and value. `any_id`: the ids of a user's own data can have any form."""
+        key = ".*?" if any_id or not self.id_pattern else self.id_pattern
+        pattern = re.escape(self.row).replace(r"\{key\}", f"(?P<key>{key})")
+        return re.compile(pattern.replace(r"\{value\}", "(?P<value>.*?)"))
 
     def key(self, example: Example) -> str:
         """The id, or the sentence as CMU's program writes it."""

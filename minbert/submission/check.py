@@ -99,20 +99,21 @@ def find_expected_rows(file: PredictionFile, data: Path | None) -> tuple[list[st
 
 def find_problems(path: Path, file: PredictionFile, expected: list[str], sizes: tuple[int, ...]) -> Iterator[str]:
     """Yield the problems of one file. Raises InputError if it is empty or not UTF-8."""
-    lines, pattern, (low, high) = list(read_lines(path)), file.form.row_pattern, file.form.limits
+    lines, (low, high) = list(read_lines(path)), file.form.limits
+    pattern = file.form.row_pattern(any_id=bool(expected))
     if path.read_bytes().startswith(codecs.BOM_UTF8):
         yield f"{path}:1: the file starts with a byte order mark"
     if file.header:
         header = lines[0][1]
         if header != file.header:
             yield f"{path}:1: the header is {header[:80]!r} instead of {file.header!r}"
-        if not pattern.fullmatch(header):  # else the header is missing: this is a row
+        if not file.form.row_pattern().fullmatch(header):  # else the header is missing: this is a row
             del lines[0]
     keys = {}  # line number -> key
     for number, line in lines:
         row = pattern.fullmatch(line)
         if row is None:
-            ids = f" with an id {file.form.id_pattern}" if file.form.id_pattern else ""
+            ids = f" with an id {file.form.id_pattern}" if file.form.id_pattern and not expected else ""
             yield f"{path}:{number}: {line[:80]!r} is not of the form {file.form.row!r}{ids}"
             continue
         keys[number] = row["key"]
