@@ -28,8 +28,6 @@ Differences:
       BERT's pooler, which is pretrained and does not train.
 """
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -116,8 +114,7 @@ class LoraAttention(Wrapper):
         return q, self.base.key(h), v
 
     def merged(self, task: str) -> SelfAttention:
-        """Plain attention with the updates of one task in its weights. minbert.weights.merge calls this."""
-        attention = copy.deepcopy(self.base)
-        attention.query.weight.data += self.query_updates[task].weight().detach()
-        attention.value.weight.data += self.value_updates[task].weight().detach()
-        return attention
+        """Add the updates of one task to the plain attention, and return it. weights.merge calls this on its copy."""
+        self.base.query.weight.data += self.query_updates[task].weight().detach()
+        self.base.value.weight.data += self.value_updates[task].weight().detach()
+        return self.base

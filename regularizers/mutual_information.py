@@ -43,7 +43,8 @@ MARGINALS = ("all_pairs", "permute")
 DISTANCES = {"abs": torch.abs, "squared": torch.square, "signed": lambda gap: gap}
 SMALLEST_BATCH, FEWEST_EXAMPLES = 8, 128  # an estimate from fewer examples is worthless
 DRAWS, ENOUGH = 4, 20_000  # passes over the data, each with new dropout masks; fewer if ENOUGH states need fewer
-# The first stage takes at most STEPS steps, and evaluates EVERY 100. PATIENCE evaluations without a gain end it.
+# The first stage takes at most STEPS steps, with an evaluation after each EVERY of them. PATIENCE evaluations without a
+# gain end it.
 STEPS, EVERY, PATIENCE = 2000, 100, 5
 MOMENTUM = 0.01  # of the running mean of e^G
 States = Callable[[Output, Batch], Tensor]  # (output of a pass, its batch) -> the variables [B,V,D]
