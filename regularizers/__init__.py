@@ -98,7 +98,8 @@ def split_setting(text: str) -> tuple[str, str, str]:
 
 def convert(name: str, key: str, text: str):
     """The text as the type of the constructor's keyword `key`: beta=0.9,0.99 is a tuple, sigma=none is None."""
-    kinds = {k: v for k, v in get_type_hints(OPTIONS[name].__init__).items() if k != "return"}
+    types = get_type_hints(OPTIONS[name].__init__)
+    kinds = {parameter: types[parameter] for parameter in hyper_parameters(name)}
     if key not in kinds:
         raise InputError(f"--set {name}.{key}: {name} has {', '.join(kinds) or 'no hyper-parameters'}")
     kind, parts = kinds[key], get_args(kinds[key])
@@ -115,6 +116,12 @@ def convert(name: str, key: str, text: str):
         raise InputError(f"--set {name}.{key}={text}: not a value of type {wanted}") from None
 
 
+def hyper_parameters(name: str) -> dict:
+    """The keywords of an option's constructor and their defaults."""
+    parameters = inspect.signature(OPTIONS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
 def describe() -> str:
     """Every option with its paper, its idea and its hyper-parameters, from the headers and signatures themselves."""
     lines = []
@@ -124,8 +131,7 @@ def describe() -> str:
             lines += textwrap.wrap(
                 text, 116, initial_indent=" " * 12 if number else f"{name:12}", subsequent_indent=" " * 12
             )
-        parameters = inspect.signature(option).parameters.values()
-        lines += [f"{'':12}  {name}.{p.name}={p.default}" for p in parameters if p.kind is p.KEYWORD_ONLY]
+        lines += [f"{'':12}  {name}.{key}={default}" for key, default in hyper_parameters(name).items()]
     return "\n".join(lines)
 
 

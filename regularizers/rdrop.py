@@ -11,7 +11,8 @@ Objective (P₁, P₂ the answers of the two passes, f₁, f₂ their logits; nu
 Symbols:  paper | code        | default     | where
           α     | self.weight | 0.5, see D1 | (m1)
 
-Cost: 1 forward, embeddings included, and its part of the joint backward.
+Cost: 1 forward, embeddings included, and its part of the joint backward. |∇ α R| / |∇ L| on the trained sample model
+with dropout 0.1 (tests/regularizers/test_not_inert.py): about .5 on RTE, .01 on STS-B.
 
 Differences:
   D1  The paper adds the losses of both passes. Here it is the loss of the first, which has the same mean over the
@@ -20,7 +21,7 @@ Differences:
   D2  Regression has the squared difference, halved as the divergence is. The authors' code does not halve it.
 """
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
@@ -35,6 +36,10 @@ class RDrop(Method):
         super().__init__()
         self.weight = weight
         check_not_negative(self, "weight")
+
+    def attach(self, model: SentenceModel) -> None:
+        if self.weight and not any(module.p for module in model.modules() if isinstance(module, nn.Dropout)):
+            raise ValueError("the model has no dropout, so its two passes would be equal: set --dropout 0.1")
 
     def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:
         if not self.weight:

@@ -9,22 +9,20 @@ from typing import ClassVar
 
 import pytest
 import torch
-from support.factories import COURSE, CPU, KINDS, make_dataset, make_model, noise_by_place
+from support.factories import COURSE, CPU, KINDS, make_dataset, make_model, noise_by_place, turn_off_dropout
 
 from minbert.data.tasks import choose_tasks
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
 from minbert.published import is_inserted, plain_name
 from minbert.random_state import derive_seed
-from minbert.training.loop import backward
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, backward
 from minbert.training.settings import Settings
 from regularizers import OPTIONS, build
 from regularizers.base import Method, Sum
 
 LR, STEPS, ROWS = 1e-2, 6, 24
 SETTINGS = Settings(lr=LR, weight_decay=0.1, clip=1.0)
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 NEUTRAL = [name for name, option in OPTIONS.items() if option.neutral is not None]
 
 
@@ -51,10 +49,12 @@ def neutral_settings(combination: str) -> list[str]:
 class Trainer:
     """The steps of training.fit, one at a time."""
 
-    def __init__(self, option: str, settings=(), task=KINDS["two classes"], **config):
+    def __init__(self, option: str, settings=(), task=KINDS["two classes"], dropout: bool = True):
         self.dataset = make_dataset(task, ROWS)
-        self.model, self.method = make_model(task, **config), build(option, settings)
+        self.model, self.method = make_model(task), build(option, settings)
         self.method.attach(self.model)
+        if not dropout:
+            turn_off_dropout(self.model)
         halves = list(range(12)), list(range(12, 24))
         self.method.prepare(self.model, lambda task: map(self.dataset.collate, halves))
         self.objective = Objective(self.model, self.method).train()
@@ -90,7 +90,8 @@ def plain_run() -> dict[str, torch.Tensor]:
 
 def different(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[str]:
     """The names of tensors that differ in any bit, or that only one of the two has."""
-    return sorted(name for name in a.keys() | b.keys() if not (name in a and name in b and torch.equal(a[name], b[name])))
+    both = a.keys() & b.keys()
+    return sorted((a.keys() ^ b.keys()) | {name for name in both if not torch.equal(a[name], b[name])})
 
 
 # At neutral settings.
@@ -102,8 +103,8 @@ def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(o
     changed = different(Trainer(option, settings).steps(STEPS).model.state_dict(), plain_run())
     assert not changed, (
         f"{option}: {STEPS} steps with {settings} differ from plain fine-tuning in {changed[:3]}. At the settings in "
-        "`neutral`, attach must change nothing, loss must return super().loss(...), and penalty must return {}. Where no "
-        "settings do that, set neutral = None"
+        "`neutral`, attach must change nothing, loss must return super().loss(...), and penalty must return {}. Set "
+        "neutral = None where no settings do that"
     )
 
 
@@ -150,7 +151,9 @@ def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(o
         )
     assert any(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
     for name, term in trainer.terms.items():
-        assert term.shape == (), f"{option}: the term {name} has the shape {tuple(term.shape)}; return a mean over the batch"
+        assert term.shape == (), (
+            f"{option}: the term {name} has the shape {tuple(term.shape)}; return a mean over the batch"
+        )
         assert name == "task" or term > 0, (
             f"{option}: the term {name} of a task with {kind} is {term:.3g}. A penalty compares two outputs with "
             "batch.task.divergence, which suits each kind: the softmax of a single logit would be always 1"
@@ -163,7 +166,7 @@ def test_more_padding_changes_nothing(option, kind, monkeypatch):
     """Without dropout, and with the same noise on the real tokens, however many tokens it is asked for."""
     for name in ("randn_like", "rand_like"):
         monkeypatch.setattr(torch, name, noise_by_place())
-    trainer = Trainer(option, task=KINDS[kind], **NO_DROPOUT)
+    trainer = Trainer(option, task=KINDS[kind], dropout=False)
     trainer.objective.double()
     start, optimizers = copy.deepcopy(trainer.objective.state_dict()), trainer.method.optimizers()
     results = []
@@ -223,7 +226,7 @@ def test_one_batch_equals_two_micro_batches(option, kind, monkeypatch):
         monkeypatch.setattr(torch, name, lambda x: token_noise(x[:1]).expand_as(x) if x.ndim == 3 else token_noise(x))
     gradients = []
     for pieces in (1, 2):
-        trainer = Trainer(option, task=KINDS[kind], **NO_DROPOUT)
+        trainer = Trainer(option, task=KINDS[kind], dropout=False)
         trainer.objective.double()
         settings = Settings(accumulate=pieces)
         rows = [0, 3, 7, 9, 12, 13, 17]
@@ -232,8 +235,8 @@ def test_one_batch_equals_two_micro_batches(option, kind, monkeypatch):
     whole, split = gradients
     assert whole.shape == split.shape and (whole - split).norm() <= 1e-6 * whole.norm(), (
         f"{option}: the gradient of 7 examples differs from that of 4 and 3 of them. Terms must be means over the "
-        "examples of the batch, and one example must not change what another one adds. A term that needs larger batches "
-        "returns nothing for small ones (MINE does). Draw with torch.randn_like or torch.rand_like"
+        "examples of the batch, and one example must not change what another one adds. A term that needs larger "
+        "batches returns nothing for small ones (MINE does). Draw with torch.randn_like or torch.rand_like"
     )
 
 
@@ -259,11 +262,13 @@ def test_parameters_of_a_task_that_is_not_in_the_batch_get_no_gradient(option):
             if moved[name] and task.name not in moved[name]:
                 assert p.grad is None, (
                     f"{option}: a batch of {task.name} gives {name} a gradient, but its logits do not depend on it. "
-                    "AdamW would decay it, even where that gradient is zero. Leave it out of sums over parameters, keep "
-                    "the None of torch.autograd.grad(..., allow_unused=True), and hand both to base.carry_gradient"
+                    "AdamW would decay it, even where that gradient is zero. Leave it out of sums over parameters, "
+                    "keep the None of torch.autograd.grad(..., allow_unused=True), and hand both to base.carry_gradient"
                 )
             if p.requires_grad and task.name in moved[name]:
-                assert p.grad is not None, f"{option}: {name} requires a gradient, but a batch of {task.name} gives none"
+                assert p.grad is not None, (
+                    f"{option}: {name} requires a gradient, but a batch of {task.name} gives none"
+                )
 
 
 @torch.no_grad()
@@ -303,8 +308,8 @@ def test_evaluation_knows_nothing_of_the_method(option):
     trainer.objective.eval()
     batch = trainer.dataset.collate([1, 2, 3])
     assert torch.equal(trainer.model(batch).logits, plain.eval()(batch).logits), (
-        f"{option}: in eval mode the model does not give the logits of its weights. What a module does in training only "
-        "(noise, masks) must ask `if self.training`"
+        f"{option}: in eval mode the model does not give the logits of its weights. What a module does only in "
+        "training (noise, masks) must ask `if self.training`"
     )
 
 

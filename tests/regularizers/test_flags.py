@@ -1,4 +1,4 @@
-"""What a method says of itself is true: inserts, freezes, needs. `build` refuses combinations by these words.
+"""What a method says of itself is true: inserts, freezes, needs, fp32. `build` refuses combinations by these words.
 
 Each test finds out what attach and the terms do, and compares that with the flag.
 """
@@ -9,19 +9,18 @@ from typing import get_type_hints
 
 import pytest
 import torch
-from support.factories import KINDS, make_dataset, make_model
+from support.factories import KINDS, make_dataset, make_model, turn_off_dropout
 from torch import nn
 
 from minbert.classifier import SentenceModel
 from minbert.errors import InputError
 from minbert.published import is_inserted, plain_name
 from minbert.task import Batch
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective
 from regularizers import OPTIONS, build
-from regularizers.base import DROPOUT, HIDDEN_STATES, WEIGHTS, Method, Sum, bert_parameters, replaces_loss
+from regularizers.base import DROPOUT, HIDDEN_STATES, WEIGHTS, Method, Sum, bert_parameters, replaces_loss, unwrap
 
 TASK = KINDS["two classes"]
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 # Each option at its defaults, and with each of its switches on (freeze=true changes what a method says of itself).
 VARIANTS = [(option, ()) for option in OPTIONS] + [
     (option, (f"{option}.{key}=true",))
@@ -80,9 +79,10 @@ def same(some: tuple[torch.Tensor, ...], others: tuple[torch.Tensor, ...]) -> bo
 @every_variant
 def test_needs_names_the_weights_if_and_only_if_a_method_acts_through_their_movement_alone(option, settings):
     """At the pretrained weights such a method adds the same to the loss of every batch (L2-SP: that of the head)."""
-    model, plain, method = make_model(TASK, **NO_DROPOUT), make_model(TASK, **NO_DROPOUT), build(option, settings)
-    dataset = make_dataset(TASK)
+    model, plain, method, dataset = make_model(TASK), make_model(TASK), build(option, settings), make_dataset(TASK)
     method.attach(model)
+    turn_off_dropout(model)
+    turn_off_dropout(plain)
     method.prepare(model, lambda task: map(dataset.collate, (list(range(12)), list(range(12, 24)))))
     nudge(model, inserted=True)  # what is inserted may begin as the identity
     objective, reference = (Objective(m, x).double().train() for m, x in ((model, method), (plain, build("finetune"))))
@@ -148,14 +148,40 @@ def test_needs_names_dropout_if_and_only_if_a_method_is_about_its_masks(option, 
             module.register_forward_hook(lambda module, *_: drawn.append(module.training))
     only_part(method).attach(model)
     only_part(method).prepare(model, lambda task: map(dataset.collate, (list(range(12)), list(range(12, 24)))))
-    model, method, batch = make_model(TASK, **NO_DROPOUT), build(option, settings), dataset.collate(list(range(10)))
+    model, method, batch = make_model(TASK), build(option, settings), dataset.collate(list(range(10)))
     method.attach(model)
+    turn_off_dropout(model)
     terms = method.penalty(model.train(), batch, model(batch))
     needs = any(drawn) or (bool(terms) and not any(term.any() for term in terms.values()))
     assert (DROPOUT in only_part(method).needs) == needs, (
         f"{option}: its first stage draws {'' if any(drawn) else 'no '}masks of dropout, and without dropout its terms "
         f"are {[f'{name} {term:.2g}' for name, term in terms.items()]}. So `needs` must {'' if needs else 'not '}name "
         "DROPOUT: a method that is about the masks is refused together with one that turns them off"
+    )
+
+
+@every_variant
+def test_fp32_is_true_if_and_only_if_a_method_perturbs_hidden_states_a_little(option, settings):
+    """What enters the layers then depends on the batch's seed, even without dropout."""
+    model, method, dataset = make_model(TASK), build(option, settings), make_dataset(TASK)
+    method.attach(model)
+    turn_off_dropout(model)
+    method.prepare(model, lambda task: map(dataset.collate, (list(range(12)), list(range(12, 24)))))
+    inputs: list[torch.Tensor] = []
+    for layer in model.bert.layers:
+        unwrap(layer).attention.register_forward_pre_hook(lambda module, given: inputs.append(given[0].detach()))
+    objective, passes = Objective(model, method).train(), []
+    for seed in (1, 2):
+        inputs.clear()
+        objective(dataset.collate(list(range(10)), seed=seed))
+        passes.append(torch.stack(inputs))
+    one, other = passes
+    change = (one - other).flatten(1).norm(dim=1) / one.flatten(1).norm(dim=1)
+    perturbs = bool(change.any())
+    assert change.max() < 0.5
+    assert only_part(method).fp32 == perturbs, (
+        f"{option}: without dropout, two seeds move the inputs of the layers by up to {change.max():.2g} of themselves. "
+        f"So set fp32 = {perturbs}: bfloat16 keeps 8 bits, and a small perturbation would be lost in rounding"
     )
 
 

@@ -89,7 +89,7 @@ def test_every_number_that_a_method_takes_is_checked(option, key, value):
     with pytest.raises(InputError) as error:
         build(option, [f"{option}.{key}={value}"])
     assert str(error.value).startswith(f"--set {option}: {key} must "), (
-        f"{option}: check {key} in the constructor, e.g. with base.check_not_negative, and raise ValueError that names it"
+        f"{option}: check {key} in the constructor with base.check_not_negative, or raise a ValueError that names it"
     )
 
 
@@ -111,8 +111,9 @@ def test_a_header_has_its_sections_and_its_tags_are_those_of_the_code(path):
     in_header = set(re.findall(r"^  (\(m?\d+\)|D\d+|Alg\.\d+ l\.\d+) ", header, re.MULTILINE))
     in_header |= set(re.findall(r"  (\(m\d+\))  ", header))
     assert in_header == in_code, (
-        f"{path.name}: only the header has {sorted(in_header - in_code)}, only the code has {sorted(in_code - in_header)}. "
-        "End the line of code that computes equation (2) with `# (2)`, and one that differs from the paper with `# D1`"
+        f"{path.name}: only the header has {sorted(in_header - in_code)}, and only the code has "
+        f"{sorted(in_code - in_header)}. End the line of code that computes equation (2) with `# (2)`, and one that differs "
+        "from the paper with `# D1`"
     )
     for section in ("Idea:", "Objective", "Symbols:", "Cost:", "Differences:"):
         assert section in header, f"{path.name}: the header has no `{section}`; docs/add-a-method.md shows its form"

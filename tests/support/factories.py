@@ -19,12 +19,10 @@ from minbert.optimizer import AdamW, parameter_groups
 from minbert.published import is_inserted
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer, word_piece
-from minbert.training.best import BestWeights
 from minbert.training.log import TrainingLog
-from minbert.training.loop import discard
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, discard
 from minbert.training.runtime import Runtime
-from minbert.training.state import LoopState, TrainingState
+from minbert.training.state import BestWeights, LoopState, TrainingState
 from regularizers import build
 
 CPU = Runtime(torch.device("cpu"))
@@ -152,6 +150,13 @@ def vocabulary_backend() -> Backend:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
         return word_piece(Path(folder))
+
+
+def turn_off_dropout(model: SentenceModel) -> None:
+    """For passes that are compared exactly. (A method may refuse to attach to a model without dropout.)"""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def attached(option: str, settings=(), *tasks, **config) -> SentenceModel:
