@@ -192,7 +192,8 @@ def merge(model: nn.Module) -> nn.Module:
 
     The copy computes the same logits in eval mode, and save_model writes it without inserted tensors, so other programs
     can read it. A module can be folded in if it has a method `merged(task)`, which returns the plain module to put in
-    its place (and may change it: this is a copy). Raises InputError if the model has several tasks, or other inserted modules.
+    its place (and may change it: this is a copy). Raises InputError if the model has several tasks, or other inserted
+    modules.
     """
     if len(model.tasks) > 1:
         names = ", ".join(task.name for task in model.tasks)
