@@ -15,6 +15,7 @@ from minbert.layers import Layer
 from minbert.optimizer import AdamW
 from minbert.sanity import plain
 from minbert.sanity.__main__ import main
+from minbert.sanity.verdict import Step, first_divergence
 
 
 def check(model=None, **options):
@@ -148,6 +149,12 @@ def test_the_numbers_at_padding_do_not_matter(monkeypatch):
     real = expand_attention_mask(sanity.tiny_reference().mask)[:, 0, 0, :, None]
     monkeypatch.setattr(Layer, "forward", lambda self, h, mask, task=None: right(self, h, mask).where(real, 7.0))
     assert check() is None
+
+
+def test_large_numbers_at_padding_do_not_widen_the_tolerance():
+    expected, real = torch.tensor([1.0, 1e9]), torch.tensor([True, False])
+    step = Step("a", expected, lambda: expected + 0.001, lambda: expected * 2, [("doubled", {})], "a hint", real)
+    assert first_divergence([step]).cause is None
 
 
 def test_a_model_that_writes_into_its_input_does_not_change_the_reference():
