@@ -180,7 +180,7 @@ def test_fp32_is_true_if_and_only_if_a_method_perturbs_hidden_states_a_little(op
     perturbs = bool(change.any())
     assert change.max() < 0.5
     assert only_part(method).fp32 == perturbs, (
-        f"{option}: without dropout, two seeds move the inputs of the layers by up to {change.max():.2g} of themselves. "
+        f"{option}: without dropout, two seeds move the inputs of the layers by {change.max():.2g} of themselves. "
         f"So set fp32 = {perturbs}: bfloat16 keeps 8 bits, and a small perturbation would be lost in rounding"
     )
 

@@ -112,8 +112,8 @@ def test_a_header_has_its_sections_and_its_tags_are_those_of_the_code(path):
     in_header |= set(re.findall(r"  (\(m\d+\))  ", header))
     assert in_header == in_code, (
         f"{path.name}: only the header has {sorted(in_header - in_code)}, and only the code has "
-        f"{sorted(in_code - in_header)}. End the line of code that computes equation (2) with `# (2)`, and one that differs "
-        "from the paper with `# D1`"
+        f"{sorted(in_code - in_header)}. End the line of code that computes equation (2) with `# (2)`, and one that "
+        "differs from the paper with `# D1`"
     )
     for section in ("Idea:", "Objective", "Symbols:", "Cost:", "Differences:"):
         assert section in header, f"{path.name}: the header has no `{section}`; docs/add-a-method.md shows its form"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from minbert.errors import InputError
+from minbert.random_state import derive_seed
 from minbert.training import runtime
 
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert runtime.choose_device("auto").type == "cpu"
-    with pytest.raises(InputError, match="--device cuda: there is none here"):
+    with pytest.raises(InputError, match="--device cuda: this machine has no such device"):
         runtime.choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert runtime.choose_device("auto").type == "cuda"
@@ -47,27 +48,27 @@ def test_autocast_computes_in_its_precision_and_fp32_leaves_things_alone():
 
 
 def test_seeds_of_neighbours_differ():
-    seeds = {runtime.derive_seed(seed, step, micro) for seed in range(5) for step in range(50) for micro in range(3)}
+    seeds = {derive_seed(seed, step, micro) for seed in range(5) for step in range(50) for micro in range(3)}
     assert len(seeds) == 750 and all(0 <= seed < 2**56 for seed in seeds)
 
 
-@pytest.mark.parametrize("name", ["two_processes.py", "two_processes_multitask.py"])
-def test_two_processes_train_as_one(tmp_path, name):
-    """All options in one spawned pair: see the script, which prints what differs."""
+@pytest.mark.parametrize("what", ["single", "multitask", "resume"])
+def test_two_processes_train_as_one(tmp_path, what):
+    """All options in one spawned pair: see tests/support/two_processes.py, which prints what differs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).with_name(name)
+    tests = Path(__file__).resolve().parents[1]
     environment = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": "2",
-        "PYTHONPATH": str(script.parent.parent),
+        "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)]),
         "OMP_NUM_THREADS": "1",
     }
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path)],
+            [sys.executable, str(tests / "support" / "two_processes.py"), str(tmp_path), what],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,6 +76,10 @@ def test_two_processes_train_as_one(tmp_path, name):
         )
         for rank in range(2)
     ]
-    outputs = [process.communicate(timeout=200)[0] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], outputs
+    try:
+        outputs = [process.communicate(timeout=280)[0] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert [process.returncode for process in ranks] == [0, 0], "\n".join(outputs)
     assert "all equal" in outputs[0]
