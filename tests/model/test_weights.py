@@ -253,7 +253,10 @@ def test_hub_names_download_once_and_then_load_offline(checkpoint, tmp_path_fact
         server.shutdown()
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c"])
-def test_a_path_that_is_no_folder_is_not_looked_for_on_the_hub(name):
-    with pytest.raises(InputError, match="not a folder"):
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c", "~nobody/x", "file"])
+def test_a_path_that_is_no_folder_is_not_looked_for_on_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    with pytest.raises(InputError, match=f"^{name} is not a folder with a model"):
         BertModel.from_pretrained(name)
