@@ -10,8 +10,7 @@ from support.information import INFORMATION, TASK, only_term, prepared, ready
 from minbert.data.sampling import BatchSampler
 from minbert.errors import InputError
 from minbert.training.checkpoint import Checkpoints
-from minbert.training.loop import fit
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, fit
 from minbert.training.settings import Settings
 from regularizers import OPTIONS, build, mutual_information
 from regularizers.mutual_information import Estimators, adam, bound

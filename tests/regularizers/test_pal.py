@@ -21,7 +21,7 @@ from support.method_inputs import (
 )
 
 from minbert.data.tasks import TASKS
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective
 from regularizers import build
 
 BRANCHES = {"pal": ["pal.size=8", "pal.heads=2"], "low-rank": ["low-rank.size=5"]}
