@@ -59,7 +59,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder. Raises InputError if there are none."""
-    if (folder / WEIGHTS).exists():
+    if (folder / WEIGHTS).exists():  # before the index: a folder may hold both, and one file is simpler
         return [folder / WEIGHTS]
     if (folder / INDEX).exists():
         return shard_files(folder / INDEX)
@@ -95,6 +95,7 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> Non
     if not has_pooler(tensors):
         logger.warning("%s has no pooler: it starts from fresh weights", source)
         model.fresh_pooler = True
+    # state_dict() gives the tensors themselves, so copy_ writes into the model, and converts half precision to float32.
     for name, parameter in model.state_dict().items():
         published = published_name(name)
         if published in tensors:

@@ -50,13 +50,15 @@ class Checkpoints:
         self.last_step, self.last_time = step, time.monotonic()
 
     def write(self, step: int, tensors: dict[str, Tensor], values: str) -> None:
+        # A number that grows orders the files, also where a resumed run writes the same step once more.
         number = 1 + max((number_of(path) for path in self.files()), default=0)
-        temporary = self.folder / ".new"
+        temporary = self.folder / ".new"  # no reader looks at this name, so a kill while it is written harms nothing
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(tensors, temporary, metadata={"values": values})
-            # The rename happens completely or not at all, so a file with a final name is always whole.
+            # The rename happens completely or not at all. The checksum in the name finds what a rename cannot prevent:
+            # blocks that never reached the disk, or were changed later.
             temporary.rename(self.folder / f"{number:06}-step{step}-{sha256(temporary)}.safetensors")
         except (OSError, SafetensorError) as error:
             failed = f"the checkpoint of step {step} cannot be written to {self.folder}"
@@ -77,6 +79,7 @@ class Checkpoints:
 
         Raises InputError if all are damaged, or if it is of another model, method or length of the run.
         """
+        # All ranks read the same file: they share the folder, and DDP would not broadcast the optimizers.
         files, total_steps = self.files(), state.loop.total_steps
         path = next((path for path in reversed(files) if self.is_whole(path)), None)
         if path is None:
@@ -87,8 +90,9 @@ class Checkpoints:
             values = json.loads(file.metadata()["values"])
         try:
             state.load(load_file(path), values)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other names, shapes or numbers of optimizers
             raise InputError(f"{path} is of another model or method: {first_line(error)}") from None
+        # With another number of steps the learning rate and the batches of the rest would be those of another run.
         if state.loop.total_steps != total_steps:
             raise InputError(
                 f"the run was planned with {state.loop.total_steps} steps, now it has {total_steps}: "

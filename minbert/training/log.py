@@ -81,14 +81,18 @@ class TrainingLog:
             return
         names = sorted({name for record in pending for name in record.losses})
         zero = torch.zeros_like(pending[0].gradient_norm)
-        # One table of (steps, names), so that the device is read, and the ranks are summed, only once.
+        # One table of (steps, names), so that the device is read, and the ranks are summed, only once. A step of
+        # another task may lack a term: it counts as 0 there. All ranks take the same steps, so their tables have the
+        # same shape; a rank with another shape would break the sum.
         table = torch.stack([torch.stack([record.losses.get(name, zero) for name in names]) for record in pending])
         rows = [dict(zip(names, row)) for row in self.runtime.sum_over_ranks(table).tolist()]
         norms = torch.stack([record.gradient_norm for record in pending]).tolist()
         tokens = torch.tensor(sum(record.tokens for record in pending), device=zero.device)
         self.state.tokens += int(self.runtime.sum_over_ranks(tokens))
+        # Check all of them before any is counted: the counts of a failed run stay those of its last good steps.
         for record, losses, norm in zip(pending, rows, norms):
             self.check_finite(record, losses, norm)
+        # Reading the table has waited for the device, so the clock now includes all the work of these steps.
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
         for record, losses, norm in zip(pending, rows, norms):

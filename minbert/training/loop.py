@@ -74,9 +74,10 @@ def fit(
     finite, and Interrupted.
     """
     model, method = objective.model, objective.method
-    # What requires a gradient is final only now: methods were attached before. The optimizer gets the plain
-    # parameters; DDP, inside `wrapped`, averages their gradients while they are computed.
+    # DDP goes around the objective before the optimizer is made: it broadcasts rank 0's parameters. The optimizer works
+    # on the plain parameters, whose gradients DDP averages while they are computed.
     wrapped = runtime.wrap(objective, some_unused=len(model.tasks) > 1)
+    # The groups hold what requires a gradient. That is final only now: methods freeze and insert when they attach.
     groups = parameter_groups(model, settings.weight_decay, method.undecayed(model))
     optimizer = AdamW(groups, lr=settings.lr, correct_bias=settings.bias_correction)
     schedule, scaler = SCHEDULES[settings.schedule], runtime.scaler()
@@ -86,18 +87,20 @@ def fit(
         objective, [optimizer, *method.optimizers()], scaler, best, log, LoopState(total_steps=sampler.steps)
     )
 
+    # A resumed run has its first stage behind it: what the stage fitted is part of the saved state.
     if checkpoints is None or not checkpoints.load_last(state):
         batches = partial(examples_of_task, sampler=sampler, settings=settings, runtime=runtime)
-        with runtime.autocast():
+        with runtime.autocast():  # in the precision of training, or the stage would measure another model
+            # The stage was called warm-up once. The word stays in the seed, so that results stay the same.
             method.prepare(model, batches, seed=derive_seed(settings.seed, "warmup"))
-    loop = state.loop
+    loop = state.loop  # only now: load_last puts another one into the state
 
     with save_if_interrupted(state, checkpoints, runtime):
         while loop.is_running():
-            objective.train()
+            objective.train()  # the evaluation of the last epoch left it in eval mode
             log.start_clock()
             for dataset, rows in remaining_steps(sampler, loop):
-                # 1. The learning rate of this step.
+                # 1. The learning rate of this step. The method's own optimizers keep theirs.
                 lr = settings.lr * schedule(loop.step, loop.total_steps, settings.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
@@ -105,11 +108,14 @@ def fit(
                 # 2. Forward and backward: the gradient of the mean loss over all rows, on every rank the same.
                 losses, tokens = backward(wrapped, dataset, rows, settings, runtime, scaler, loop.step)
 
-                # 3. Clip and step. The scaler skips the step if a gradient is not finite (fp16 only).
+                # 3. Clip and step. In fp16 the gradients are still scaled: they are unscaled before the norm is taken,
+                # and the step is skipped if one of them is not finite. Without clipping the norm is still logged.
                 scaler.unscale_(optimizer)
                 norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
                 scaler.step(optimizer)
                 scaler.update()
+                # Gradients become None, not zero: the next batch may be of another task, and AdamW leaves parameters
+                # without a gradient alone. A gradient of zero would still decay them.
                 optimizer.zero_grad()
                 loop.step += 1
                 loop.step_in_epoch += 1
@@ -123,7 +129,8 @@ def fit(
                 # 6. Save, if a checkpoint is due. Stop, if a signal came.
                 save_or_stop_if_due(state, checkpoints, runtime)
 
-            # 7. The epoch has ended: score it, and save. (After `evaluate` the model is in eval mode.)
+            # 7. The epoch has ended: score it, and save. The position moves on only after the scores are there, so a
+            # run that is stopped while it evaluates starts again with the evaluation.
             log.write(loop.step)
             scores = evaluate(loop.epoch)
             if settings.keep == "best":
@@ -159,7 +166,9 @@ def backward(
     losses: dict[str, Tensor] = {}
     tokens, shards = 0, runtime.world_size * settings.accumulate
     for micro in range(settings.accumulate):
+        # The ranks are the outer division of the rows: rank 0 gets shards 0 .. accumulate-1.
         own_rows, weight = shard_rows(rows, runtime.rank * settings.accumulate + micro, shards)
+        # Each micro-batch has a seed of its own, or all of them would draw the same dropout masks.
         batch = dataset.collate(own_rows, seed=derive_seed(settings.seed, step, micro, runtime.rank))
         is_last = micro == settings.accumulate - 1
         with runtime.average_gradients_if(is_last, wrapped):
@@ -167,9 +176,10 @@ def backward(
                 loss, parts = wrapped(batch.to(runtime.device))
             # DDP divides by the number of ranks, but `weight` is already a share of all rows.
             scaler.scale(loss * (weight * runtime.world_size)).backward()
+        # The losses stay on the device: reading one here would make the CPU wait for the device in every step.
         for name, part in parts.items():
             losses[name] = losses.get(name, 0.0) + part * weight
-        if weight:
+        if weight:  # a dummy row does not count
             tokens += int(batch.attention_mask.sum())
     return losses, tokens
 
@@ -216,9 +226,11 @@ def save_or_stop_if_due(state: TrainingState, checkpoints: Checkpoints | None, r
     step = state.loop.step
     if runtime.world_size > 1 and step % LOG_EVERY:
         return
+    # A cluster may signal only one of the processes. If that one stopped alone, the others would wait for it for ever.
     signal = runtime.max_over_ranks(runtime.signals.received)
     if signal:
         raise Interrupted(signal)
+    # The clocks of the ranks differ, so whether ten minutes have passed is decided together as well.
     if runtime.max_over_ranks(checkpoints is not None and checkpoints.is_due(step)):
         save(state, checkpoints)
 

@@ -118,6 +118,7 @@ def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = Fals
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = choose_device(device)
     if chosen.type == "cuda":
+        # torchrun numbers the processes of each machine from 0: one GPU for each process.
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if chosen.index >= torch.cuda.device_count():
             raise InputError(
@@ -129,6 +130,7 @@ def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = Fals
     precision = choose_precision(precision, chosen, needs_fp32)
     if needs_fp32:
         torch.set_float32_matmul_precision("highest")  # TF32 too would round a small perturbation away
+    # NCCL moves tensors between GPUs, gloo between CPUs. Both are told the addresses by torchrun's variables.
     if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return Runtime(chosen, precision, rank, world_size)

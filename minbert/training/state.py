@@ -75,6 +75,7 @@ class TrainingState:
 
     def values(self) -> dict[str, Any]:
         """The rest, as plain JSON. Call log.fetch() before: the losses of pending steps are not part of it."""
+        # AdamW counts its steps in plain integers, and JSON keeps them exactly.
         numbers = [entry for entry in self.optimizer_values() if isinstance(entry[3], int)]
         return {
             "loop": asdict(self.loop),
@@ -95,7 +96,7 @@ class TrainingState:
 
     def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Put a saved state back. Raises RuntimeError or ValueError if it is of another model or method."""
-        # While a method is attached, wrapped modules have another name than in the file: see plain_name.
+        # The file names parameters as a plain model does. In the model a wrapper adds ".base" to the name.
         names = {plain_name(name): name for name in self.objective.state_dict()}
         parameters: dict[str, Tensor] = {}
         states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
@@ -112,6 +113,7 @@ class TrainingState:
             states[number].setdefault(index, {})[slot] = value
         self.objective.load_state_dict(parameters)
         for optimizer, state in zip(self.optimizers, states, strict=True):
+            # The groups, with their settings, come from this run; only the state of the parameters was saved.
             optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         if self.best.weights:
             self.best.score = values["best_score"]
