@@ -1,6 +1,8 @@
 """R-Drop: its equation in a slow loop, its two draws of the dropout masks, and what it refuses."""
 
+import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +10,10 @@ from support.factories import KINDS, make_batch, make_model, turn_off_dropout
 
 from minbert.errors import InputError
 from minbert.random_state import replay
-from regularizers import build
+from regularizers import build, rdrop
 from regularizers.rdrop import RDrop
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "add-a-method.md"
 
 
 def ready(kind: str):
@@ -84,3 +88,8 @@ def test_a_model_without_dropout_is_refused():
     build("rdrop", ["rdrop.weight=0"]).attach(model)
     model.dropout.p = 0.1
     build("rdrop").attach(model)
+
+
+def test_the_page_on_adding_a_method_shows_the_code_as_it_is():
+    code = inspect.getsource(rdrop).removeprefix(f'"""{rdrop.__doc__}"""').strip()
+    assert f"```python\n{code}\n```" in PAGE.read_text(encoding="utf-8")

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from support.factories import COURSE, CPU, QUICK, make_dataset, make_model, turn_off_dropout
 
 from minbert.data.dataset import Dataset
 from minbert.data.sampling import BatchSampler, TaskBatchSampler
@@ -31,6 +30,7 @@ from minbert.training.loop import Objective, backward, fit
 from minbert.training.runtime import Runtime, setup
 from minbert.training.settings import Settings
 from regularizers import OPTIONS, build, mutual_information
+from support.factories import COURSE, CPU, QUICK, make_dataset, make_model, turn_off_dropout
 
 SETTINGS = Settings(lr=1e-3, warmup=0.1, batch_size=34, accumulate=2)
 SST5, QUORA, STS = choose_tasks(COURSE)
@@ -113,8 +113,8 @@ def check_equal_on_both_ranks(tensors: Iterable[torch.Tensor], what: str) -> Non
         pair = [torch.empty_like(tensor) for _ in range(2)]
         dist.all_gather(pair, tensor.detach().contiguous())
         assert torch.equal(*pair), (
-            f"{what} differs between the ranks. What a method learns outside of the objective's gradient must be averaged "
-            "over the ranks (mutual_information.mean_over_ranks)"
+            f"{what} differs between the ranks. What a method learns outside of the objective's gradient must be "
+            "averaged over the ranks (mutual_information.mean_over_ranks)"
         )
 
 
