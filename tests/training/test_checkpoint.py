@@ -17,8 +17,7 @@ from support.factories import make_dataset, make_model, make_training_state
 from minbert.data.sampling import BatchSampler
 from minbert.errors import InputError, Interrupted, TrainingError
 from minbert.training.checkpoint import Checkpoints
-from minbert.training.loop import fit
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, fit
 from minbert.training.runtime import Runtime
 from minbert.training.settings import Settings
 from minbert.training.state import TrainingState

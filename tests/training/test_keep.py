@@ -11,7 +11,7 @@ import multitask
 from minbert import weights
 from minbert.data.dataset import Dataset
 from minbert.training import evaluation
-from minbert.training.best import BestWeights
+from minbert.training.state import BestWeights
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from minbert.data.tasks import TASKS
 from minbert.errors import TrainingError
 from minbert.optimizer import AdamW
 from minbert.random_state import derive_seed
-from minbert.training.loop import backward, discard, examples_of_task, fit, shard_rows
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, backward, discard, examples_of_task, fit, shard_rows
 from minbert.training.runtime import Runtime, compile_layers
 from minbert.training.settings import Settings
 from regularizers import build
