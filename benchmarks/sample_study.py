@@ -75,7 +75,9 @@ def few_samples() -> None:
 
 def options() -> None:
     for option in OPTIONS:
-        print_row(option, 5, "--option", option, "--train-size", "500")
+        # R-Drop compares two draws of the dropout masks, and the sample's model has no dropout of its own.
+        dropout = ("--dropout", "0.1") if option == "rdrop" else ()
+        print_row(" ".join([option, *dropout]), 5, "--option", option, "--train-size", "500", *dropout)
 
 
 STUDIES = {"pretraining": pretraining, "few-samples": few_samples, "options": options}
