@@ -1,17 +1,17 @@
 """The embedded default: a small language (world, speaker, invent), its tasks (make_data) and a tiny BERT (pretrain).
 
-What train.py uses where --model and --data are left out; the recipe suits so small a model and such short texts.
+train.py uses it when --model and --data are not given.
 """
 
 from pathlib import Path
 
 MODEL = Path(__file__).parent / "tiny-bert"
 DATA = Path(__file__).parent / "data"
-RECIPE = {"lr": 3e-4, "epochs": 3}
+RECIPE = {"lr": 3e-4, "epochs": 3}  # for a model as small, and texts as short, as these
 
 
 def note(model: str, data: str) -> str:
-    """What a run has to say of its model and data: that one of them, or both, are the sample's."""
+    """The line that a run prints if its model or its data are the sample's, else ""."""
     if model != str(MODEL) and data != str(DATA):
         return ""
     if data != str(DATA):

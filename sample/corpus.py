@@ -1,9 +1,10 @@
-"""Text of the sample world to pretrain on: pairs of passages, drawn with a seed of their own.
+"""The text for pretraining: pairs of passages about the sample world, drawn with a seed of their own.
 
-In most the second passage follows from the first, or may well be false; in others it says the same again, defines
-words, answers a question, or sums a review up. Some pairs have a link, one word for how the second stands to the
-first ("so", "perhaps", "good"); it is not in the text: [CLS] is asked for it, as BERT's [CLS] was asked whether the
-second passage came next. A pair that belongs to a split of a task (see make_data.owner) is left out.
+In most pairs the second passage follows from the first, or may be false. In other pairs it repeats the first in other
+words, defines words, answers a question, or summarises a review. Some pairs have a link: one word for how the second
+passage is related to the first ("so", "perhaps", "good"). The link is not in the text. The model has to predict it at
+[CLS], as BERT's [CLS] had to predict whether the second passage comes next. A pair that belongs to a split of a task
+(see make_data.owner) is left out.
 """
 
 from collections.abc import Iterator
@@ -23,18 +24,18 @@ class Pair(NamedTuple):
 
 
 def pairs(seed: str = "corpus") -> Iterator[Pair]:
-    """Endlessly many."""
+    """Pairs without end."""
     author = Author(f"{SEED}-{seed}")
     while True:
-        (maker,) = author.rng.choices((consequence, same_again, definition, question, opinion), (14, 2, 0.5, 0.5, 2))
-        found = None
-        while found is None:
-            found = maker(author)
-        yield found
+        (maker,) = author.rng.choices((consequence, repetition, definition, question, opinion), (14, 2, 0.5, 0.5, 2))
+        pair = None
+        while pair is None:
+            pair = maker(author)
+        yield pair
 
 
 def consequence(author: Author) -> Pair | None:
-    """One or two sentences, and one that follows from them or does not."""
+    """One or two sentences, and a sentence that follows from them or does not. None if this draw found no such pair."""
     rng, say = author.rng, author.speaker.say
     fact = author.inventor.statement()
     then = author.walk(fact, rng.choice([1, 2, 2, 3]), follows=rng.random() < 0.5)
@@ -49,14 +50,15 @@ def consequence(author: Author) -> Pair | None:
     return Pair(first, second, link) if owner([first, second]) == "pretraining" else None
 
 
-def same_again(author: Author) -> Pair | None:
+def repetition(author: Author) -> Pair | None:
+    """The same meaning in two sentences. None if the pair belongs to a task."""
     fact = author.inventor.statement()
     first, second = (f"{author.speaker.say(fact)} ." for _ in range(2))
     return Pair(first, second, SAME) if owner([first, second]) == "pretraining" else None
 
 
 def definition(author: Author) -> Pair:
-    """What words mean."""
+    """Two facts about the meaning of words."""
     rng = author.rng
     kind = rng.choice(list(NOUNS.parent))
     noun, wider = rng.choice(NOUNS.words[kind]), rng.choice(NOUNS.words[NOUNS.parent[kind]])
@@ -73,13 +75,13 @@ def definition(author: Author) -> Pair:
 
 
 def question(author: Author) -> Pair:
-    """who ate an apple ? a cat did ."""
+    """A question and its answer: who ate an apple ? a cat did ."""
     fact = author.inventor.statement()
     return Pair(f"{author.speaker.ask(fact, 'who')} ?", f"{author.speaker.some(fact.agent)} did .")
 
 
 def opinion(author: Author) -> Pair:
-    """A review, and what it comes to; the link is the plainest word for that."""
+    """A review, and its summary. The link is the plainest word for how good the review is."""
     text, value = review(author)
     words = lexicon.QUALITIES[max(-3, min(3, round(value)))]
     subject = author.rng.choice(lexicon.REVIEW_SUBJECTS)

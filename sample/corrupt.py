@@ -1,4 +1,7 @@
-"""The errors of the sample's CoLA: each takes the words of a sentence and spoils one place, or finds none (None)."""
+"""The errors in the sample's CoLA. Each function puts one error into the words of a sentence.
+
+They return None if the sentence has no place for the error.
+"""
 
 import random
 from collections.abc import Callable
@@ -7,14 +10,14 @@ from sample.speaker import IRREGULAR, past, plural
 from sample.world import NOUNS, VERBS
 
 NOUN_FORMS = {word: plural(word) for words in NOUNS.words.values() for word in words}
-NUMBER = NOUN_FORMS | {many: one for one, many in NOUN_FORMS.items()}  # one -> many and many -> one
+NUMBER = NOUN_FORMS | {many: one for one, many in NOUN_FORMS.items()}  # singular -> plural and plural -> singular
 VERB_FORMS = {word: past(word) for words in VERBS.words.values() for word in words}
 
 
 def wrong_number(words: list[str], rng: random.Random) -> list[str] | None:
     """a cats, two cat"""
     places = [i for i, word in enumerate(words) if NUMBER.get(word, word) != word]
-    return replaced(words, places, lambda word: NUMBER[word], rng)
+    return replace_one(words, places, lambda word: NUMBER[word], rng)
 
 
 def wrong_form(words: list[str], rng: random.Random) -> list[str] | None:
@@ -22,16 +25,19 @@ def wrong_form(words: list[str], rng: random.Random) -> list[str] | None:
     bases = {VERB_FORMS[b]: b for b in VERB_FORMS}
     places = [i for i, word in enumerate(words) if i > 1 and words[i - 2 : i] == ["did", "not"]]
     if places:
-        return replaced(words, places, lambda word: VERB_FORMS[word], rng)
+        return replace_one(words, places, lambda word: VERB_FORMS[word], rng)
     participles = {participle: base for base, (past_, participle) in IRREGULAR.items() if past_ != participle}
     places = [i for i, word in enumerate(words) if word in participles and words[i - 1] in ("was", "were")]
     if places:
-        return replaced(words, places, lambda word: IRREGULAR[participles[word]][0], rng)
+        return replace_one(words, places, lambda word: IRREGULAR[participles[word]][0], rng)
     places = [i for i, word in enumerate(words) if bases.get(word, word) != word and words[i - 1] in NUMBER]
-    return replaced(words, places, lambda word: IRREGULAR.get(bases[word], ("", word + "ing"))[1], rng)
+    return replace_one(words, places, lambda word: IRREGULAR.get(bases[word], ("", word + "ing"))[1], rng)
 
 
-def replaced(words: list[str], places: list[int], form: Callable[[str], str], rng: random.Random) -> list[str] | None:
+def replace_one(
+    words: list[str], places: list[int], form: Callable[[str], str], rng: random.Random
+) -> list[str] | None:
+    """Replace the word at one of the places by another form of it. None if that changes nothing."""
     if not places:
         return None
     place = rng.choice(places)

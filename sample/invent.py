@@ -1,4 +1,4 @@
-"""Random statements, and small changes to them. Whether a change preserves the truth is for world.entails to say."""
+"""Random statements, and small changes to them. world.entails says whether a change preserves the truth."""
 
 import random
 from dataclasses import replace
@@ -10,7 +10,7 @@ VERB_LIST = list(FRAMES)
 
 
 class Inventor:
-    """Makes statements up, drawing from `rng`."""
+    """Draws random statements and changes, from the generator `rng`."""
 
     def __init__(self, rng: random.Random):
         self.rng = rng
@@ -26,22 +26,23 @@ class Inventor:
         return Statement(quantifier, agent, Event(verb, patient, place, time), self.rng.random() < 0.8)
 
     def thing(self, kind: str, countable: bool = True) -> Thing:
-        chosen = self.rng.choice(NOUNS.under(kind))
+        chosen = self.rng.choice(NOUNS.with_descendants(kind))
         traits = frozenset(self.trait(chosen) for _ in range(self.rng.choices([0, 1], [0.6, 0.4])[0]))
         count = self.rng.choices([1, 2, 3, 4], [0.7, 0.12, 0.1, 0.08])[0] if countable else 1
         return Thing(chosen, traits, count)
 
     def trait(self, kind: str) -> Trait:
-        """Something that a thing of that kind can be."""
-        line = NOUNS.line(kind)
-        scales = [name for name, (wide, _) in SCALES.items() if wide in line]
-        colours = [k for k in lexicon.COLOURS if k in line]
+        """A trait that a thing of that kind can have."""
+        kinds = NOUNS.with_ancestors(kind)
+        scales = [name for name, (wide, _) in SCALES.items() if wide in kinds]
+        colours = [k for k in lexicon.COLOURS if k in kinds]
         if colours and self.rng.random() < 0.3:
             return Trait("colour", self.rng.choice(lexicon.COLOURS[colours[0]].split()))
-        return Trait(scale := self.rng.choice(scales), self.degree(scale))
+        scale = self.rng.choice(scales)
+        return Trait(scale, self.degree(scale))
 
     def degree(self, scale: str) -> int:
-        return known(scale, self.rng.choice([-1, 1]) * self.rng.choices([1, 2, 3], [0.6, 0.2, 0.2])[0])
+        return plain_if_no_word(scale, self.rng.choice([-1, 1]) * self.rng.choices([1, 2, 3], [0.6, 0.2, 0.2])[0])
 
     def node(self, tree: Tree) -> str:
         return self.rng.choice(list(tree.words))
@@ -87,7 +88,7 @@ class Inventor:
         if isinstance(trait.degree, str):
             return replace(thing, traits=frozenset([self.trait(thing.kind)]))
         degree = self.rng.choice([-trait.degree, self.degree(trait.scale)])
-        return replace(thing, traits=frozenset([Trait(trait.scale, known(trait.scale, degree))]))
+        return replace(thing, traits=frozenset([Trait(trait.scale, plain_if_no_word(trait.scale, degree))]))
 
     def change_verb(self, verb: str) -> str:
         same_frame = [v for v in VERB_LIST if FRAMES[v] == FRAMES[verb]]
@@ -97,7 +98,7 @@ class Inventor:
         return changed if self.rng.random() < 0.7 else self.rng.choice(same_frame)
 
     def change_node(self, tree: Tree, node: str | None) -> str | None:
-        """Up, down, sideways; places and times come and go."""
+        """The parent, a child or a sibling of a node. A place or a time may also appear or disappear (None)."""
         if node is None:
             return self.node(tree)
         choices = [*tree.children[node], *tree.siblings(node)]
@@ -106,26 +107,27 @@ class Inventor:
         return self.rng.choice(choices) if choices else node
 
 
-def known(scale: str, degree: int) -> int:
-    """The degree, or the plain one where the scale has no word for the extreme."""
+def plain_if_no_word(scale: str, degree: int) -> int:
+    """The degree, or the plain one if the scale has no word for the extreme one."""
     return degree if abs(degree) < 3 or degree in SCALES[scale][1] else degree // 3
 
 
 def sensible(s: Statement) -> bool:
-    """The verb's kinds of agent and patient are kept, and so are the traits' kinds."""
+    """Whether agent and patient are of the kinds that the verb takes, and the traits fit their things."""
     agent, patient = FRAMES[s.event.verb]
     if s.quantifier == "every" and s.agent.count > 1:
         return False
-    if not NOUNS.below(s.agent.kind, agent) or (patient == "-") != (s.event.patient is None):
+    if not NOUNS.is_below(s.agent.kind, agent) or (patient == "-") != (s.event.patient is None):
         return False
-    if s.event.patient and not NOUNS.below(s.event.patient.kind, patient):
+    if s.event.patient and not NOUNS.is_below(s.event.patient.kind, patient):
         return False
     things = [s.agent, *([s.event.patient] if s.event.patient else [])]
     return all(fits(trait, thing.kind) for thing in things for trait in thing.traits)
 
 
 def fits(trait: Trait, kind: str) -> bool:
-    line = NOUNS.line(kind)
+    """Whether a thing of that kind can have the trait."""
+    kinds = NOUNS.with_ancestors(kind)
     if trait.scale == "colour":
-        return any(k in line and trait.degree in lexicon.COLOURS[k].split() for k in lexicon.COLOURS)
-    return SCALES[trait.scale][0] in line
+        return any(k in kinds and trait.degree in lexicon.COLOURS[k].split() for k in lexicon.COLOURS)
+    return SCALES[trait.scale][0] in kinds

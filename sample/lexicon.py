@@ -1,9 +1,9 @@
-"""The words of the sample language and what they mean: tables to read, parsed by world.py.
+"""The words of the sample language and their meanings, as tables that world.py parses.
 
-A line `bird: sparrow robin` says that a sparrow is a bird. a/b are two words for one thing.
+A line `bird: sparrow robin` means that a sparrow is a bird. a/b are two words for the same thing.
 """
 
-# Kinds of things. Everything countable; irregular plurals stand in PLURALS.
+# Kinds of things, all of them countable. Irregular plurals are in PLURALS.
 NOUNS = """
 thing: creature object food
 creature: animal person
@@ -40,7 +40,7 @@ vegetable: carrot onion potato turnip
 cake: cupcake pancake
 """
 
-# Verbs: kind of agent > kind of patient (- where there is none), then general: special.
+# Verbs: kind of agent > kind of patient (- for none), then general: special.
 VERBS = """
 creature > food        | eat: devour nibble
 creature > food        | smell/sniff:
@@ -91,7 +91,7 @@ like dislike, praise/compliment blame/accuse, push pull, help/assist harm/hurt, 
 fix/repair damage, obtain/get sell, arrive leave/depart, laugh cry/weep, rest move
 """
 
-# Past tense and participle where they are not regular.
+# Base form, past tense and participle of irregular verbs.
 IRREGULAR = """
 eat ate eaten, meet met met, hurt hurt hurt, bite bit bitten, wed wed wed, teach taught taught, see saw seen,
 hear heard heard, find found found, lose lost lost, get got got, buy bought bought, steal stole stolen,
@@ -104,7 +104,7 @@ person people, mouse mice, man men, woman women, gentleman gentlemen, child chil
 trout trout, carp carp, potato potatoes, knife knives
 """
 
-# Scales with two opposite ends, each from mild to strong; the kind of thing they describe.
+# Scales: the kind of thing that they describe, and two opposite ends, each from mild to strong.
 SCALES = """
 thing    | size: small/little tiny - big/large huge/enormous
 creature | age: young - old/elderly ancient
@@ -119,7 +119,7 @@ food     | taste: tasty/delicious heavenly - bland tasteless
 """
 COLOURS = {"animal": "white black brown grey/gray", "object": "red green blue yellow white black"}
 
-# Places and times: the first holds the others.
+# Places and times: the first contains the others.
 PLACES = """
 in the house: in the kitchen, in the bedroom, in the cellar/in the basement, in the attic
 on the farm: in the barn, in the stable, in the orchard

@@ -1,12 +1,12 @@
-"""Writes sample/data/: tasks in the official layouts, from one seed.
+"""Write sample/data/: tasks in the official layouts, from one seed.
 
     python -m sample.make_data                      # the same bytes each time
     python -m sample.make_data --out DIR            # elsewhere
 
 Each row is drawn together with its meaning, and the label follows from the meaning: entailment for RTE, equal
-meaning for MRPC and Quora, shared meaning for STS, polarity for the reviews. Then a stated share of the training
-labels is wrong on purpose (NOISE), as in data that people labelled. A pair belongs to the split that a hash of its
-text names, so that no two splits share one, and none stands in the text for pretraining.
+meaning for MRPC and Quora, shared meaning for STS, polarity for the reviews. Then a share of the labels (NOISE) is made
+wrong on purpose, as in data that people labelled. A hash of its text assigns each pair to one split or to the text for
+pretraining, so no two of these share a pair.
 """
 
 import argparse
@@ -42,14 +42,14 @@ SIZES = {  # rows of train, dev, test
 
 
 class Author:
-    """Makes rows up: an Inventor for what is said and a Speaker for how, on one generator."""
+    """Draws rows: an Inventor chooses what is said and a Speaker how, both with one generator."""
 
     def __init__(self, seed: str):
         self.rng = random.Random(seed)
         self.inventor, self.speaker = Inventor(self.rng), Speaker(self.rng)
 
     def step(self, s: Statement, good: Callable[[Statement], bool], tries: int = 60) -> Statement | None:
-        """One sensible change for which `good` holds."""
+        """One sensible change for which `good` is true, or None after `tries` tries."""
         for _ in range(tries):
             changed = self.inventor.change(s)
             if changed != s and sensible(changed) and good(changed):
@@ -57,8 +57,10 @@ class Author:
         return None
 
     def walk(self, start: Statement, steps: int, follows: bool) -> Statement | None:
-        """A statement some changes away, each but the last implied by the one before. It follows from the start
-        if it is to, else the last change breaks that: so both kinds of pair share equally many words."""
+        """A statement after `steps` changes, or None. Every statement on the way follows from the one before, except
+        that without `follows` the last one does not follow from the start. So both kinds of pair share equally many
+        words.
+        """
         current = start
         for number in range(steps):
             if follows or number < steps - 1:
@@ -70,12 +72,13 @@ class Author:
             current = changed
         return current
 
-    def wrong(self) -> bool:
+    def mislabels(self) -> bool:
+        """Whether the next label is wrong on purpose."""
         return self.rng.random() < NOISE
 
 
 def rte(author: Author) -> tuple:
-    """premise (one or two sentences), hypothesis, label"""
+    """-> (premise of one or two sentences, hypothesis, label)"""
     rng, say = author.rng, author.speaker.say
     follows = rng.random() < 0.5
     hypothesis = None
@@ -86,13 +89,16 @@ def rte(author: Author) -> tuple:
     if rng.random() < 0.4:  # a second sentence that shares words with the first
         facts.append(author.step(fact, lambda new: not entails(new, hypothesis)) or fact)
     rng.shuffle(facts)
-    label = any(entails(f, hypothesis) for f in facts) != author.wrong()
+    label = any(entails(f, hypothesis) for f in facts) != author.mislabels()
     premise = " ".join(f"{say(f)} ." for f in facts)
     return premise, f"{say(hypothesis)} .", "entailment" if label else "not_entailment"
 
 
-def twins(author: Author, share: float) -> tuple[Statement, Statement, bool]:
-    """Two statements, for a `share` of the draws the same one, else a change or two apart."""
+def statement_pair(author: Author, share: float) -> tuple[Statement, Statement, bool]:
+    """Two statements, and whether they mean the same.
+
+    In a `share` of the draws they are the same statement, in the others they are one or two changes apart.
+    """
     first = author.inventor.statement()
     if author.rng.random() < share:
         return first, first, True
@@ -103,28 +109,31 @@ def twins(author: Author, share: float) -> tuple[Statement, Statement, bool]:
 
 
 def mrpc(author: Author) -> tuple:
-    """1 where both sentences mean the same, first, second"""
-    first, second, same = twins(author, 0.6)
+    """-> ("1" if both sentences mean the same, else "0"; first sentence, second sentence)"""
+    first, second, same = statement_pair(author, 0.6)
     say = author.speaker.say
-    return str(int(same != author.wrong())), f"{say(first)} .", f"{say(second)} ."
+    return str(int(same != author.mislabels())), f"{say(first)} .", f"{say(second)} ."
 
 
 def quora(author: Author) -> tuple:
-    """question, question, 1.0 where they ask the same"""
-    first, second, same = twins(author, 0.45)
+    """-> (first question, second question, "1.0" if they ask the same, else "0.0")"""
+    first, second, same = statement_pair(author, 0.45)
     about = [author.rng.choice(["whether", "who"])] * 2
     if author.rng.random() < 0.1:
         about[1] = {"whether": "who", "who": "whether"}[about[0]]
-    if about[0] == about[1] == "who":  # the agent is asked for, so it does not count
+    if about[0] == about[1] == "who":  # they ask for the agent, so the agent has no influence on the label
         first, second = (replace(s, quantifier="some", positive=True, agent=first.agent) for s in (first, second))
         same = same_meaning(first, second)
     same = same and about[0] == about[1]
     texts = [author.speaker.ask(s, a) + " ?" for s, a in zip((first, second), about)]
-    return *texts, f"{float(same != author.wrong())}"
+    return *texts, f"{float(same != author.mislabels())}"
 
 
 def sts(author: Author) -> tuple:
-    """sentence, sentence, 0 to 5: five times the shared meaning, and a little disagreement of the judges"""
+    """-> (first sentence, second sentence, similarity from 0 to 5).
+
+    The similarity is five times the shared meaning, with noise of standard deviation 0.2, as if judges disagreed.
+    """
     first = second = author.inventor.statement()
     for _ in range(author.rng.randint(0, 6)):
         second = author.step(second, lambda new: True) or second
@@ -135,18 +144,19 @@ def sts(author: Author) -> tuple:
 
 
 def cola(author: Author) -> tuple:
-    """1 or 0, sentence: as the Speaker says it, or with one error in it"""
+    """-> ("1", a sentence) or ("0", a sentence with one error)"""
     words = author.speaker.say(author.inventor.statement()).split()
     good = author.rng.random() < 0.6
     if not good:
-        author.rng.shuffle(errors := [*ERRORS])
-        corrupted = next((found for error in errors if (found := error(words, author.rng))), None)
-        good, words = (good, corrupted) if corrupted else (True, words)
-    return str(int(good != author.wrong())), " ".join(words) + " ."
+        errors = [*ERRORS]
+        author.rng.shuffle(errors)
+        corrupted = next(filter(None, (error(words, author.rng) for error in errors)), None)
+        good, words = corrupted is None, corrupted or words
+    return str(int(good != author.mislabels())), " ".join(words) + " ."
 
 
 def opinion(author: Author, subject: str) -> tuple[str, float]:
-    """One clause and how good it says things are, from -3 to 3."""
+    """-> (a clause, its value from -3, very bad, to 3, very good)"""
     rng = author.rng
     value = rng.choice(list(lexicon.QUALITIES))
     word = rng.choice(lexicon.QUALITIES[value])
@@ -156,16 +166,16 @@ def opinion(author: Author, subject: str) -> tuple[str, float]:
         word, value = f"{rng.choice(['very', 'really', 'truly'])} {word}", value + 0.5 * sign
     elif form == "slightly":
         word, value = f"{rng.choice(['slightly', 'somewhat', 'a little'])} {word}", 0.5 * value
-    elif form == "not":  # not good is rather bad, not superb may still be good
+    elif form == "not":  # "not good" is rather bad, "not superb" may still be good
         word, value = f"not {word}", -0.5 * value if abs(value) < 3 else -0.1 * value
     text = f"the {subject} was {word}"
-    if form == "never":  # turns the whole clause round
+    if form == "never":  # negates the whole clause
         text, value = f"nobody would say that {text}", -0.6 * value
     return text, max(-3.0, min(3.0, value))
 
 
 def review(author: Author) -> tuple[str, float]:
-    """One or two opinions and their sum: what comes after `but` counts double."""
+    """-> (one or two opinions, their mean value). The opinion after `but` counts double."""
     rng = author.rng
     subjects = rng.sample([*lexicon.ASPECTS, *lexicon.REVIEW_SUBJECTS], 2)
     first, a = opinion(author, subjects[0])
@@ -181,16 +191,16 @@ def review(author: Author) -> tuple[str, float]:
 
 
 def sst5(author: Author) -> tuple:
-    """sentence, 0 to 4"""
+    """-> (sentence, "0" to "4")"""
     text, value = review(author)
     label = sum(value > edge for edge in (-1.5, -0.5, 0.5, 1.5))
-    if author.wrong():
+    if author.mislabels():
         label = min(4, max(0, label + author.rng.choice([-1, 1])))
     return f"{text} .", str(label)
 
 
 def cfimdb(author: Author) -> tuple:
-    """A review of several sentences with a story in it, 1 where it is good on the whole"""
+    """-> (a review of several sentences, some of which tell the story; "1" if it is good on the whole, else "0")"""
     total, sentences = 0.0, []
     for _ in range(author.rng.randint(3, 6)):
         text, value = review(author)
@@ -198,7 +208,7 @@ def cfimdb(author: Author) -> tuple:
         sentences.append(f"{text} .")
         if author.rng.random() < 0.5:
             sentences.append(f"in the story , {author.speaker.say(author.inventor.statement())} .")
-    return " ".join(sentences), str(int((total > 0) != author.wrong()))
+    return " ".join(sentences), str(int((total > 0) != author.mislabels()))
 
 
 MAKERS = {
@@ -214,12 +224,12 @@ MAKERS = {
 
 
 def owner(texts: list[str]) -> str:
-    """The split that a pair of texts, in either order, belongs to."""
+    """The split, or "pretraining", that a pair of texts in either order belongs to."""
     return (*SPLITS, "pretraining")[zlib.crc32("\t".join(sorted(texts)).encode()) % 4]
 
 
 def rows(task: str, split: str) -> Iterator[tuple]:
-    """Endlessly many rows of a split, each text once."""
+    """Rows of a split without end, each text once."""
     author, seen = Author(f"{SEED}-{task}-{split}"), set()
     while True:
         row = MAKERS[task](author)
@@ -229,7 +239,7 @@ def rows(task: str, split: str) -> Iterator[tuple]:
             yield row
 
 
-# The official layouts. A writer takes the number of the row, the row and whether labels are shown.
+# The official layouts: (folder, header, (number of the row, row) -> fields, column of the label).
 
 GLUE = {
     "rte": ("RTE", ["index", "sentence1", "sentence2", "label"], lambda i, r: [i, *r], 3),
@@ -256,7 +266,7 @@ COURSE = {
 
 
 def file_of(task: str, split: str, size: int | None = None) -> tuple[str, str]:
-    """(path below the data folder, text) of a split's first `size` rows."""
+    """-> (path below the data folder, text) of the first `size` rows of a split."""
     source = rows(task, split)
     chosen = [next(source) for _ in range(size or SIZES[task][SPLITS.index(split)])]
     return glue_file(task, split, chosen) if task in GLUE else course_file(task, split, chosen)

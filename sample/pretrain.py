@@ -1,14 +1,17 @@
-"""Pretrains sample/tiny-bert/: a tiny BERT from scratch, by masked language modelling on sample/corpus.py.
+"""Pretrain sample/tiny-bert/: a tiny BERT from scratch, by masked language modelling on sample/corpus.py.
 
-    python -m sample.pretrain                       # a quarter of an hour on two cores; stopped, it goes on
-    python -m sample.pretrain --report              # MLM accuracy on held-out text, beside the unigram baseline
+    python -m sample.pretrain                       # a quarter of an hour on two cores
+    python -m sample.pretrain --report              # accuracy on held-out text, and that of the most frequent token
 
-The model, batches, optimizer and loop are minbert's own; the head is minbert/mlm.py.
+A stopped run continues when the same command is given again. The model, batches, optimizer and loop are minbert's own;
+the head is minbert/mlm.py.
 """
 
 import argparse
 import collections
 import itertools
+import math
+import sys
 from pathlib import Path
 
 import torch
@@ -20,11 +23,11 @@ from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.masking import MaskedDataset, Masking
 from minbert.data.readers import Example, Examples
+from minbert.errors import Interrupted
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.tokenizer import SPECIAL_TOKENS, Tokenizer, add_bert_pipeline, load_tokenizer
 from minbert.training.checkpoint import Checkpoints
-from minbert.training.loop import fit
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective, fit
 from minbert.training.runtime import setup
 from minbert.training.settings import Settings
 from regularizers import build
@@ -42,28 +45,31 @@ SIZES = {
 }
 
 
-class Text:
-    """Pairs of passages, tokenized once, and masked anew in each epoch."""
+class MaskedText:
+    """A sampler for `fit`: pairs of passages that are tokenized once, and masked anew in each epoch."""
 
-    def __init__(self, rows: list[Pair], tokenizer: Tokenizer, seed: int):
-        link = tokenizer.backend.token_to_id
-        examples = [
-            Example(str(i), row.first, row.second, float(link(row.link)) if row.link else None)
-            for i, row in enumerate(rows)
-        ]
-        self.dataset = Dataset(MLM, Examples(FOLDER, examples, []), tokenizer, SIZES["max_position_embeddings"])
-        self.masking, self.seed = Masking(len(tokenizer), SPECIAL_TOKENS.index("[MASK]"), len(SPECIAL_TOKENS)), seed
+    def __init__(self, rows: list[Pair], tokenizer: Tokenizer, seed: int, epochs: int = 1):
+        examples = []
+        for i, row in enumerate(rows):
+            link = float(tokenizer.backend.token_to_id(row.link)) if row.link else None
+            examples.append(Example(str(i), row.first, row.second, link))
+        dataset = Dataset(MLM, Examples(FOLDER, examples, []), tokenizer, SIZES["max_position_embeddings"])
+        self.datasets, self.seed = [dataset], seed
+        self.masking = Masking(len(tokenizer), SPECIAL_TOKENS.index("[MASK]"), len(SPECIAL_TOKENS))
+        self.steps = epochs * math.ceil(len(dataset) / BATCH)
 
-    def plan(self, epoch: int) -> list[tuple[MaskedDataset, list[int]]]:
-        masked = MaskedDataset(self.dataset, self.masking, self.seed, epoch)
-        return [(masked, rows) for rows in self.dataset.shuffled(BATCH, self.seed, epoch)]
+    def epoch(self, number: int) -> list[tuple[MaskedDataset, list[int]]]:
+        """The steps of an epoch. They follow from the seed and the number alone."""
+        (dataset,) = self.datasets
+        masked = MaskedDataset(dataset, self.masking, self.seed, number)
+        return [(masked, rows) for rows in dataset.shuffled(BATCH, self.seed, number)]
 
 
 def train_tokenizer(rows: list[Pair]) -> Tokenizer:
-    """A WordPiece vocabulary of the text: single characters, and the pieces that the text is cut into, sorted.
+    """A WordPiece vocabulary of the text: single characters, and the pieces into which the text is cut, sorted.
 
-    (The trainer breaks ties at random, and so do its ids; what it cuts so small a language into is every time
-    the same: whole words.)
+    The trainer breaks ties at random, so its ids differ from run to run. But it cuts a language as small as this into
+    whole words every time, and the sorted pieces are the same.
     """
     backend = Backend(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
@@ -78,70 +84,66 @@ def train_tokenizer(rows: list[Pair]) -> Tokenizer:
     )
 
 
-class Console:
-    """Prints the log; a run folder would be too much."""
-
-    def log(self, row: dict) -> None:
-        if row["step"] % 100 < 10:
-            print(
-                f"step {row['step']}/{row['steps']}  loss {row['loss']:.3f}  {row['seconds_left']:.0f} s left",
-                flush=True,
-            )
+def print_row(row: dict) -> None:
+    """Print one of ten rows of the log."""
+    if row["step"] % 100 < 10:
+        step = f"step {row['step']}/{row['steps']}"
+        print(f"{step}  loss {row['loss']:.3f}  {row['seconds_left']:.0f} s left", flush=True)
 
 
 @torch.no_grad()
-def accuracies(model: MaskedLanguageModel, text: Text) -> dict[str, float]:
-    """On held-out text: the share of masked tokens, and of links, that the model guesses, and that the most
-    frequent one is (the unigram baseline)."""
+def accuracies(model: MaskedLanguageModel, text: MaskedText) -> dict[str, float]:
+    """The share of masked tokens, and of links, that the model predicts, and the share of the most frequent one."""
     model.eval()
-    right, guesses = collections.defaultdict(list), collections.defaultdict(collections.Counter)
-    for masked, rows in text.plan(epoch=0):
+    correct, labels = collections.defaultdict(list), collections.defaultdict(collections.Counter)
+    for masked, rows in text.epoch(0):
         batch = masked.collate(rows)
         chosen = batch.labels != IGNORE
-        correct = model(batch).logits.argmax(-1) == batch.labels[chosen]
+        predictions = model(batch).logits.argmax(-1)
         at_cls = torch.nonzero(chosen)[:, 1] == 0
         for name, part in (("tokens", ~at_cls), ("links", at_cls)):
-            right[name] += correct[part].tolist()
-            guesses[name].update(batch.labels[chosen][part].tolist())
+            part_labels = batch.labels[chosen][part]
+            correct[name] += (predictions[part] == part_labels).tolist()
+            labels[name].update(part_labels.tolist())
     result = {}
-    for name, values in right.items():
+    for name, values in correct.items():
         result[name] = sum(values) / len(values)
-        result[f"{name}, most frequent"] = guesses[name].most_common(1)[0][1] / len(values)
+        result[f"{name}, most frequent"] = labels[name].most_common(1)[0][1] / len(values)
     return result
 
 
-def show(result: dict[str, float]) -> str:
+def describe(result: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in result.items())
 
 
-def held_out(tokenizer: Tokenizer) -> Text:
-    return Text(list(itertools.islice(pairs("held-out"), HELD_OUT)), tokenizer, seed=1)
+def held_out_text(tokenizer: Tokenizer) -> MaskedText:
+    return MaskedText(list(itertools.islice(pairs("held-out"), HELD_OUT)), tokenizer, seed=1)
 
 
-def pretrain(folder: Path, pairs_: int, epochs: int) -> None:
-    rows = list(itertools.islice(pairs(), pairs_))
-    if not (folder / "tokenizer.json").exists():  # which is there when a stopped run goes on
+def pretrain(folder: Path, number_of_pairs: int, epochs: int) -> None:
+    """Train a model and save it in `folder`. A stopped call is continued."""
+    rows = list(itertools.islice(pairs(), number_of_pairs))
+    if not (folder / "tokenizer.json").exists():  # a stopped run has written it
         folder.mkdir(parents=True, exist_ok=True)
         train_tokenizer(rows).save(folder)
     tokenizer = load_tokenizer(folder)
-    text, test = Text(rows, tokenizer, seed=0), held_out(tokenizer)
+    text, test = MaskedText(rows, tokenizer, seed=0, epochs=epochs), held_out_text(tokenizer)
     torch.manual_seed(0)
     config = BertConfig(vocab_size=len(tokenizer), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **SIZES)
     model = MaskedLanguageModel(BertModel(config))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, {len(rows)} pairs")
 
-    def score(epoch: int) -> dict:
+    def evaluate(epoch: int) -> dict:
         result = accuracies(model, test)
-        print(f"epoch {epoch}: {show(result)}", flush=True)
+        print(f"epoch {epoch}: {describe(result)}", flush=True)
         return result
 
-    steps = epochs * len(text.plan(1))
-    checkpoint = Checkpoints(folder.with_name(f"{folder.name}-checkpoint"))
-    with setup(precision="fp32") as runtime:  # so small a model gains nothing from bf16
+    checkpoints = Checkpoints(folder.with_name(f"{folder.name}-checkpoint"))
+    with setup(precision="fp32") as runtime:  # bf16 is not faster for a model as small as this
         objective = Objective(model, build("finetune")).to(runtime.device)
-        fit(objective, text.plan, score, steps, SETTINGS, runtime, Console(), checkpoint)
+        fit(objective, text, evaluate, SETTINGS, runtime, print_row, checkpoints)
     model.save(folder)
-    checkpoint.remove()
+    checkpoints.remove()
 
 
 def main() -> None:
@@ -152,9 +154,13 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     args = parser.parse_args()
     if not args.report:
-        pretrain(args.out, args.pairs, args.epochs)
-    tokenizer = load_tokenizer(args.out)
-    print(f"held-out text: {show(accuracies(MaskedLanguageModel.from_pretrained(args.out), held_out(tokenizer)))}")
+        try:
+            pretrain(args.out, args.pairs, args.epochs)
+        except Interrupted as error:
+            print(f"{error}: the same command continues the training", file=sys.stderr)
+            sys.exit(error.status)
+    model, text = MaskedLanguageModel.from_pretrained(args.out), held_out_text(load_tokenizer(args.out))
+    print(f"held-out text: {describe(accuracies(model, text))}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Statements -> sentences: each meaning can be said in many ways (synonyms, voice, order of places and times)."""
+"""Statements -> sentences. Each meaning has many sentences: synonyms, active or passive, order of places and times."""
 
 import random
 
@@ -45,7 +45,7 @@ def article(words: str) -> str:
 
 
 class Speaker:
-    """Says things, drawing every choice of words from `rng`."""
+    """Makes sentences. The generator `rng` draws every choice of words."""
 
     def __init__(self, rng: random.Random):
         self.rng = rng
@@ -68,7 +68,7 @@ class Speaker:
         return self.with_circumstances(" ".join(words), event)
 
     def ask(self, statement: Statement, about: str) -> str:
-        """A question without its mark: "whether" the statement is true, or "who" did it."""
+        """A question without its question mark: "whether" the statement is true, or "who" did it."""
         event = statement.event
         if about == "whether":
             opening = self.rng.choice(["is it true that", "can it be that", "do you know whether"])
@@ -103,7 +103,7 @@ class Speaker:
         return f"{word} {self.noun(thing, word == 'all')}"
 
     def noun(self, thing: Thing, many: bool) -> str:
-        """Traits stand before the noun, or one of them after it: small cat, cat that was very small."""
+        """A noun with its traits before it, or one of them after it: small cat, cat that was very small."""
         word = self.rng.choice(NOUNS.words[thing.kind])
         word = plural(word) if many else word
         traits = [self.trait(trait) for trait in sorted(thing.traits, key=str)]
