@@ -31,7 +31,7 @@ class Objective(nn.Module):
     def __init__(self, model: SentenceModel, method: nn.Module, loss_weights: dict[str, float] | None = None):
         super().__init__()
         self.model = model
-        self.method = method  # a regularizers.base.Method; minbert does not import it
+        self.method = method  # what regularizers.build returns (a Sum of methods); minbert does not import it
         self.loss_weights = loss_weights or {}  # by the task's name; 1 for a task that is not there
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

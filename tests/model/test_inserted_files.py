@@ -16,7 +16,7 @@ from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.published import is_inserted, published_name
 from minbert.training.checkpoint import Checkpoints
-from minbert.training.objective import Objective
+from minbert.training.loop import Objective
 from regularizers import OPTIONS, build
 from regularizers.base import WEIGHTS, Method
 
