@@ -51,11 +51,10 @@ def main(
 
 
 def resolve(settings: CommonSettings, method: Method) -> CommonSettings:
-    """Fill in the defaults. Without --model the embedded sample's model and recipe are used, without --data its data."""
-    defaults = {"lr": method.lr}
-    if settings.model is None:
-        defaults = sample.RECIPE | ({"lr": method.lr} if method.lr is not None else {})
-    return settings.resolve(**defaults, model=str(sample.MODEL), data=str(sample.DATA))
+    """Fill in the defaults. Without --model, the model and the recipe are the sample's; without --data, the data are."""
+    recipe = sample.RECIPE if settings.model is None else {}
+    of_method = {} if method.lr is None else {"lr": method.lr}  # wins over the recipe's
+    return settings.resolve(**recipe | of_method, model=str(sample.MODEL), data=str(sample.DATA))
 
 
 def one_line(error: Exception) -> str:
