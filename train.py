@@ -51,7 +51,7 @@ def main(
 
 
 def resolve(settings: CommonSettings, method: Method) -> CommonSettings:
-    """Fill in the defaults. Without --model, the model and the recipe are the sample's; without --data, the data are."""
+    """Fill in the defaults. The embedded sample stands in for a missing --model (with its recipe) or --data."""
     recipe = sample.RECIPE if settings.model is None else {}
     of_method = {} if method.lr is None else {"lr": method.lr}  # wins over the recipe's
     return settings.resolve(**recipe | of_method, model=str(sample.MODEL), data=str(sample.DATA))
