@@ -58,7 +58,7 @@ def resolve(settings: CommonSettings, method: Method) -> CommonSettings:
 
 
 def one_line(error: Exception) -> str:
-    """The message for an error that the user can mend. Every other RuntimeError is a bug, and keeps its traceback."""
+    """The message for an error that the user can correct. Another RuntimeError is a bug, and keeps its traceback."""
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return "out of memory: lower --batch-size or --max-length, or raise --accumulate"
     if isinstance(error, InputError | TrainingError | OSError):

@@ -31,25 +31,26 @@ def finetune(seed: int = 0, batch_size: int = 32, peak_lr: float = 3e-4) -> Sent
 
     torch.manual_seed(seed)  # for the head, the only part that is not pretrained
     model = SentenceModel(BertModel.from_pretrained(sample.MODEL), [task])
-    smart = build("smart")
+    smart = build("smart")  # a Sum with one part: regularizers/smart.py
     smart.attach(model, seed)  # SMART's teacher starts as a copy of the model
     model.train()
 
     optimizer = AdamW(parameter_groups(model, weight_decay=0.01, undecayed=smart.undecayed(model)))
     batches = train.shuffled(batch_size, seed, epoch=1)
     for step, rows in enumerate(batches):
-        batch = train.collate(rows, seed=derive_seed(seed, step, 0, 0))
+        batch = train.collate(rows, seed=derive_seed(seed, step, 0, 0))  # micro-batch 0 of rank 0
         torch.manual_seed(batch.seed)  # dropout and noise of a step follow from its seed
         clean = model(batch)
-        loss = smart.loss(model, batch, clean) + sum(smart.penalty(model, batch, clean).values())
+        loss = smart.loss(model, batch, clean)
+        penalty = sum(smart.penalty(model, batch, clean).values())
         optimizer.zero_grad()
-        loss.backward()
+        (loss + penalty).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = peak_lr * linear(step, len(batches), warmup=0.1)
         optimizer.step()
         smart.after_step(model, progress=(step + 1) / len(batches))  # the teacher follows
-        print(f"step {step + 1}/{len(batches)}  loss {loss.item():.4f}")
+        print(f"step {step + 1}/{len(batches)}  loss {loss.item():.4f}  penalty {penalty.item():.4f}")
 
     model.eval()
     with torch.no_grad():

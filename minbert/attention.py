@@ -28,10 +28,13 @@ class SelfAttention(nn.Module):
         return self.attend(self.query(h), self.key(h), self.value(h), mask)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """Queries, keys and values [B,T,D] -> [B,T,D]: the fast path, which never holds the probabilities."""
+        """Queries, keys and values [B,T,D] -> [B,T,D]: the fast path.
+
+        The fused kernel never holds the probabilities. On a CPU it has no dropout, so training there is explicit.
+        """
         p = self.attention_dropout.p if self.training else 0.0
         if p and q.device.type == "cpu":
-            return self.attend_explicitly(q, k, v, mask)[0]  # the CPU's fused kernel has no dropout
+            return self.attend_explicitly(q, k, v, mask)[0]
         q, k, v = self.split(q), self.split(k), self.split(v)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)  # (B,H,T,d)
         return self.dropout(self.output(self.merge(x)))

@@ -26,7 +26,7 @@ class Output(NamedTuple):
 
 
 class SentenceModel(nn.Module):
-    """logits = W features(dropout(pooled)) + b, with W and b of the batch's task.
+    """logits = W features(dropout(pooled)) + b, with W and b of the batch's task. (A cosine has no dropout.)
 
     `embed`, `encode` and `head` are the seams: a method can start a second pass at the embeddings or at any layer.
     Under random_state.replay of the recorded state that pass draws the dropout masks of the first.
@@ -101,5 +101,5 @@ def feature_count(task: Task, width: int) -> int:
 
 
 def compares_by_cosine(task: Task) -> bool:
-    """Whether the head only scales the cosine of two separately encoded sentences."""
+    """Whether the head scales and shifts the cosine of two separately encoded sentences."""
     return task.separate and not task.labels

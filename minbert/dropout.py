@@ -1,4 +1,4 @@
-"""Dropout whose masks are cheap on a CPU too."""
+"""Dropout, with masks that are fast to draw on a CPU."""
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ class Dropout(nn.Dropout):
         if not self.training or self.p in (0, 1) or x.device.type != "cpu":
             return super().forward(x)
         kept = max(1, round((1 - self.p) * 2**16))  # of 2¹⁶ equally likely values, this many keep the element
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)  # 4 elements a word
+        # ceil(n/4) random 64-bit words, of which each gives 16 bits to 4 elements. (None: up to the largest integer.)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -2¹⁵ .. 2¹⁵-1
         return x * (bits <= kept - 1 - 2**15) * (2**16 / kept)

@@ -13,6 +13,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str):
+        # Escaping can make a text longer, but takes long for a huge one: so it is shortened before and after.
         super().__init__(shorten(escape(shorten(message))))
 
 

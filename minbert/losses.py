@@ -1,7 +1,7 @@
 """Task losses, and divergences between two outputs of one model. All of them are means over the batch.
 
 They compute in float32, in whatever precision the passes ran; float64 stays float64.
-Shapes: logits z [B,C]; labels [B], class numbers or, for one output, numbers.
+Shapes: logits z [B,C]; labels [B], class indices or, for one output, real values.
 """
 
 import torch
@@ -29,7 +29,8 @@ def mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 def symmetric_kl(z1: Tensor, z2: Tensor) -> Tensor:
     """KL(P₁‖P₂) + KL(P₂‖P₁) = Σ (p₁-p₂)(log p₁ - log p₂) for P = softmax(z).
 
-    This form is never negative, and it stays accurate near equality, where the two halves would cancel. The gradient
+    This form is never negative, and it stays accurate near equality, where each KL is the small
+    difference of large terms. The gradient
     flows into both arguments.
     """
     log_p1, log_p2 = F.log_softmax(to_float32(z1), dim=-1), F.log_softmax(to_float32(z2), dim=-1)

@@ -1,6 +1,6 @@
 """The metrics of GLUE, the majority baseline, and the test for a failed run. Everything is computed in float64.
 
-Shapes: predictions and labels [N], class numbers or numbers.
+Shapes: predictions and labels [N], class indices, or real values of a regression.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ CORRELATIONS = {"mcc", "pearson", "spearman"}  # from -1 to 1, the others from 0
 
 
 def predictions_from_logits(task: Task, logits: np.ndarray) -> np.ndarray:
-    """Logits [N,C] -> class numbers [N], or the numbers [N] of a regression."""
+    """Logits [N,C] -> class indices [N], or the real values [N] of a regression."""
     if task.one_logit:
         return (logits[:, 0] > 0).astype(int)
     return logits.argmax(-1) if task.labels else logits[:, 0]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class AdamW(torch.optim.Optimizer):
-    """AdamW as BERT has it.
+    """AdamW as in BERT's code.
 
     ε is added to the uncorrected √v. torch.optim adds it after the correction, so that in the first steps ε acts
     1/√(1-β₂ᵗ) times as strongly here. Weight decay follows the step: θ ← θ - α λ θ with the θ just updated, and
@@ -51,15 +51,15 @@ class AdamW(torch.optim.Optimizer):
         beta1, beta2 = betas
         grads, states = [p.grad for p in params], [self.advance(p) for p in params]
         m, v = [state["m"] for state in states], [state["v"] for state in states]
-        torch._foreach_lerp_(m, grads, 1 - beta1)  # m + (1-β₁)(g - m)
-        torch._foreach_mul_(v, beta2)
-        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+        torch._foreach_lerp_(m, grads, 1 - beta1)  # m ← m + (1-β₁)(g - m) = β₁ m + (1-β₁) g
+        torch._foreach_mul_(v, beta2)  # v ← β₂ v
+        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)  # v ← v + (1-β₂) g²
         denominator = torch._foreach_sqrt(v)
-        torch._foreach_add_(denominator, eps)
+        torch._foreach_add_(denominator, eps)  # √v + ε
         steps = [-lr * (bias_correction(s["step"], *betas) if correct_bias else 1.0) for s in states]
-        torch._foreach_addcdiv_(params, m, denominator, scalars=steps)
+        torch._foreach_addcdiv_(params, m, denominator, scalars=steps)  # θ ← θ - α c_t m / (√v + ε)
         if weight_decay:
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
+            torch._foreach_mul_(params, 1 - lr * weight_decay)  # θ ← θ - α λ θ
 
     def advance(self, p: Tensor) -> dict:
         """Count one more step of a parameter, and return its state. A task's adapters do not train in every step."""

@@ -59,7 +59,7 @@ class Batch:
     input_ids: Tensor  # [B,T]
     token_type_ids: Tensor  # [B,T]
     attention_mask: Tensor  # [B,T], True for real tokens
-    labels: Tensor  # [B], class numbers, or numbers; NaN where the file has no label
+    labels: Tensor  # [B], class indices, or real values of a regression; NaN where the file has no label
     index: Tensor  # [B], rows in the file's order
     task: Task
     seed: int = 0  # from which the dropout and the noise of this batch's passes follow

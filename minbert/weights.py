@@ -93,7 +93,7 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> Non
     if inserted:
         logger.warning("%s also holds %d tensors of modules inserted into BERT: they are left out", source, inserted)
     if not has_pooler(tensors):
-        logger.warning("%s has no pooler: it starts from fresh weights", source)
+        logger.warning("%s has no pooler: the pooler starts from fresh weights", source)
         model.fresh_pooler = True
     # state_dict() gives the tensors themselves, so copy_ writes into the model, and converts half precision to float32.
     for name, parameter in model.state_dict().items():
@@ -241,6 +241,6 @@ def load_trained(model: nn.Module, path: Path) -> None:
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that no pretrained checkpoint provides: those that train, and a pooler with fresh weights."""
+    """The parameters that a base model does not provide: those that train, and a pooler with fresh weights."""
     fresh = ("bert.pooler.",) if model.bert.fresh_pooler else ()
     return {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad or name.startswith(fresh)}

@@ -64,11 +64,11 @@ def build(option: str, settings: Iterable[str] = ()) -> Sum:
             raise InputError(f"--set {text}: {name}.{key} is set twice")
         chosen[name][key] = convert(name, key, value)
     parts = {name: construct(name, values) for name, values in chosen.items()}
-    refuse_senseless(option, parts)
+    check_combination(option, parts)
     return Sum(parts)
 
 
-def refuse_senseless(option: str, parts: dict[str, Method]) -> None:
+def check_combination(option: str, parts: dict[str, Method]) -> None:
     """Raise InputError, with the reason, for methods that cannot work together."""
     for (one, a), (other, b) in permutations(parts.items(), 2):
         for what in b.needs:
@@ -136,7 +136,7 @@ def describe() -> str:
 
 
 def paragraph(header: str, start: str) -> str:
-    """The first paragraph that begins so, on one line, without its beginning."""
+    """The first paragraph that starts with `start`, on one line, without that start."""
     found = next((part for part in header.strip().split("\n\n") if part.startswith(start)), "")
     text = " ".join(found.removeprefix(start).split())
     return text[:1].upper() + text[1:]

@@ -1,10 +1,13 @@
 """Method: what a paper adds to fine-tuning.  Sum: several methods at once.  Wrapper: a module put around one of BERT's.
 
-docs/add-a-method.md shows how to write a method. Its rules, which tests hold for every registered method:
-the model is passed to each call and never stored; no tensor of a forward pass survives as an attribute; a method never
-calls .backward(), because that would add to the gradient of the step (torch.autograd.grad computes gradients inside a
-method, and carry_gradient hands them to the step); random numbers come from torch's default generator, and only after
-the clean pass (Mixout and noise, which change the clean pass itself, are exempt); an inserted module has no dropout.
+docs/add-a-method.md shows how to write a method. Tests hold these rules for every registered method:
+
+- The model is passed to each call and never stored. No tensor of a forward pass survives as an attribute.
+- A method never calls .backward(), because that would add to the gradient of the step. torch.autograd.grad computes
+  gradients inside a method, and carry_gradient hands them to the step.
+- Random numbers come from torch's default generator, and only after the clean pass. (Mixout and noise change the clean
+  pass itself.)
+- An inserted module has no dropout.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +22,7 @@ from minbert.published import is_inserted
 from minbert.random_state import derive_seed
 from minbert.task import Batch
 
-# What a method needs to change in training, or stops from changing: the words of `needs` and `freezes`.
+# Values of `needs` and `freezes`: what must change in training, and what the method stops from changing.
 WEIGHTS, HIDDEN_STATES, DROPOUT = "the pretrained weights", "the hidden states", "the masks of dropout"
 Batches = Callable[[str], Iterator[Batch]]  # a task's name -> its training examples, each once
 

@@ -70,7 +70,7 @@ def masks(model: SentenceModel, state: GeneratorState, dropout: str) -> Abstract
 
 @contextmanager
 def without_dropout(model: SentenceModel) -> Iterator[None]:
-    """Run the body in eval mode. Afterwards each module is back in the mode it had: a frozen teacher stays in eval."""
+    """Run the body in eval mode. Afterwards each module is back in the mode that it had."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -44,6 +44,6 @@ class RDrop(Method):
     def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:
         if not self.weight:
             return {}
-        second = model(batch)  # The generator has moved on since the clean pass began: new masks.
+        second = model(batch)  # Sum has set another seed since the clean pass, so the masks are new.
         divergence = batch.task.divergence(clean.logits, second.logits) / 2  # (m2) D2
         return {"consistency": self.weight * divergence}  # (m1)

@@ -93,6 +93,7 @@ class Smart(Method):
 
     def attach(self, model: SentenceModel) -> None:
         if self.mu:
+            # A submodule of the method, so that checkpoints hold it.
             self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
 
     def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:

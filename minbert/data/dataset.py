@@ -1,4 +1,4 @@
-"""Dataset: the examples of one task and split, tokenized once, and cut into batches of like length."""
+"""Dataset: the examples of one task and split, tokenized once, and cut into batches of similar length."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -52,7 +52,7 @@ class Dataset:
         )
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """The rows of each batch of one epoch: every row once, with rows of like length in one batch.
+        """The rows of each batch of one epoch: every row once, with rows of similar length in one batch.
 
         The rows are shuffled. Each window of WINDOW batches is sorted by length and cut into batches, and then the
         batches are shuffled. So the batches differ from epoch to epoch, and short ones do not come first.

@@ -1,7 +1,8 @@
 """Masking for masked language modelling, and a dataset that is masked anew in each epoch.
 
 Devlin et al. 2019, section 3.1: 15 % of the tokens are chosen. Of these, 80 % become [MASK], 10 % become a random
-token and 10 % stay. The loss is the cross entropy of the chosen tokens.
+token and 10 % stay. The loss is the cross entropy of the chosen tokens. Two additions are ours: the token after the
+first row's [CLS] is always chosen, and a row's own label, if there is one, is predicted at [CLS].
 """
 
 import torch

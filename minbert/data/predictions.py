@@ -103,14 +103,12 @@ class PredictionFile:
 
 
 # Every file name that a grader knows. The leaderboard's test files replace the dev files, which have the same names.
-KNOWN_FILES = {
-    file.path.name: file
-    for form in (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU)
-    for task in form.task_names
-    for split, _ in GRADED[task].files
-    if split != "train"
-    for file in [PredictionFile(form, GRADED[task], split)]
-}
+KNOWN_FILES: dict[str, PredictionFile] = {}
+for form in (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU):
+    for task in map(GRADED.get, form.task_names):
+        for split in (*task.splits("dev"), *task.splits("test")):
+            file = PredictionFile(form, task, split)
+            KNOWN_FILES[file.path.name] = file
 
 
 def find_form(suffix: str, task: str, frozen: bool = False, multitask: bool = False) -> Form:

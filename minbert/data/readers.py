@@ -21,7 +21,7 @@ class Example:
     id: str  # from the column index or id; the row's number, from 0, where there is no such column
     text: str
     pair: str | None
-    label: float | int | None  # a class number, a number, or None in a test set
+    label: float | int | None  # a class index, a real value, or None in a test set
     line: int = 0  # line number in the file, from 1
 
 
@@ -91,7 +91,7 @@ def read_file(task: Task, path: Path, split: str) -> Examples:
 
 
 def is_incomplete(task: Task, fields: list[str], header: list[str], text: list[int], label: int | None) -> bool:
-    """Whether a record lacks its label: it is empty, or cut off just before it, or cut off in a file known for that."""
+    """Whether a record lacks its label: the label is empty, or the line ends before the column of the label."""
     if len(fields) < len(header):
         return task.skip_short or (label is not None and len(fields) == label and max(text) < label)
     return label is not None and len(fields) == len(header) and not fields[label]
@@ -151,8 +151,10 @@ def parse_label(task: Task, text: str, path: Path, line: int) -> float | int:
             raise InputError(f"{path}:{line}: label {text!r} is not one of {', '.join(task.labels)}")
         return task.labels.index(text)
     try:
-        value = float(text if "_" not in text else "")  # float() would read 1_0 as 10
+        value = float(text)
     except ValueError:
+        value = float("nan")
+    if "_" in text:  # float() reads 1_0 as 10
         value = float("nan")
     if not abs(value) <= torch.finfo(torch.float32).max:  # the labels are stored as float32
         raise InputError(f"{path}:{line}: score {text!r} is not a number")

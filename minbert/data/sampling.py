@@ -67,7 +67,7 @@ class TaskBatchSampler:
         return [(self.datasets[i], next(batches[i])) for i in self.order(number)]
 
     def probabilities(self, epoch: int) -> list[float]:
-        """p_i of each task."""
+        """p_i of each task: its share of the steps."""
         alpha = {
             "proportional": 1.0,
             "sqrt": 0.5,
@@ -93,17 +93,21 @@ class TaskBatchSampler:
     def order(self, epoch: int) -> list[int]:
         """The number of the task of each step."""
         if self.sampling == "round-robin":
-            first = (epoch - 1) * self.epoch_steps
-            return [step % len(self.datasets) for step in range(first, first + self.epoch_steps)]
+            return self.turns(epoch)
         tasks = [i for i, count in enumerate(self.counts(epoch)) for _ in range(count)]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "tasks", epoch))
         return [tasks[i] for i in torch.randperm(len(tasks), generator=generator)]
 
+    def turns(self, epoch: int) -> list[int]:
+        """Round-robin: the tasks in turn, where the epoch before ended."""
+        first = (epoch - 1) * self.epoch_steps
+        return [step % len(self.datasets) for step in range(first, first + self.epoch_steps)]
+
     def counts(self, epoch: int) -> list[int]:
         """The number of steps of each task in the epoch."""
         if self.sampling == "round-robin":
-            order = self.order(epoch)
-            return [order.count(i) for i in range(len(self.datasets))]
+            turns = self.turns(epoch)
+            return [turns.count(i) for i in range(len(self.datasets))]
         return apportion(self.epoch_steps, self.probabilities(epoch))
 
     def batches_from(self, start: int, i: int) -> Iterator[list[int]]:

@@ -50,7 +50,7 @@ class Checkpoints:
         self.last_step, self.last_time = step, time.monotonic()
 
     def write(self, step: int, tensors: dict[str, Tensor], values: str) -> None:
-        # A number that grows orders the files, also where a resumed run writes the same step once more.
+        # The files are numbered, because a resumed run can write the same step again.
         number = 1 + max((number_of(path) for path in self.files()), default=0)
         temporary = self.folder / ".new"  # no reader looks at this name, so a kill while it is written harms nothing
         try:

@@ -17,6 +17,7 @@ from minbert.data.dataset import Dataset
 from minbert.errors import TrainingError
 from minbert.training.runtime import Runtime
 
+MAX_SKIPPED_STEPS = 9  # in a row, in fp16: see check_finite
 LOG_EVERY = 10  # steps between two lines of the log, which are also the steps between two waits for the device
 
 
@@ -88,11 +89,12 @@ class TrainingLog:
         rows = [dict(zip(names, row)) for row in self.runtime.sum_over_ranks(table).tolist()]
         norms = torch.stack([record.gradient_norm for record in pending]).tolist()
         tokens = torch.tensor(sum(record.tokens for record in pending), device=zero.device)
-        self.state.tokens += int(self.runtime.sum_over_ranks(tokens))
+        tokens = int(self.runtime.sum_over_ranks(tokens))
         # Check all of them before any is counted: the counts of a failed run stay those of its last good steps.
         for record, losses, norm in zip(pending, rows, norms):
             self.check_finite(record, losses, norm)
         # Reading the table has waited for the device, so the clock now includes all the work of these steps.
+        self.state.tokens += tokens
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
         for record, losses, norm in zip(pending, rows, norms):
@@ -109,14 +111,14 @@ class TrainingLog:
         state.lr, state.gradient_norm = record.lr, norm
 
     def check_finite(self, record: StepRecord, losses: dict[str, float], norm: float) -> None:
-        """Raise TrainingError that names the step and its examples.
+        """Raise TrainingError that names the step and its examples. Counts the skipped steps.
 
         In fp16 an infinite gradient is normal now and then: the scaler skips the step and lowers its scale. Ten such
         steps in a row are not normal.
         """
         loss_is_finite = math.isfinite(sum(losses.values()))
         self.state.skipped = 0 if math.isfinite(norm) else self.state.skipped + 1
-        allowed = LOG_EVERY - 1 if self.runtime.precision == "fp16" else 0
+        allowed = MAX_SKIPPED_STEPS if self.runtime.precision == "fp16" else 0
         if not loss_is_finite or self.state.skipped > allowed:
             quantity = "gradient" if loss_is_finite else "loss"
             lines = ", ".join(str(record.dataset.examples[row].line) for row in record.rows)

@@ -87,11 +87,11 @@ def fit(
         objective, [optimizer, *method.optimizers()], scaler, best, log, LoopState(total_steps=sampler.steps)
     )
 
-    # A resumed run has its first stage behind it: what the stage fitted is part of the saved state.
+    # A resumed run skips the first stage: the checkpoint holds what it fitted.
     if checkpoints is None or not checkpoints.load_last(state):
         batches = partial(examples_of_task, sampler=sampler, settings=settings, runtime=runtime)
         with runtime.autocast():  # in the precision of training, or the stage would measure another model
-            # The stage was called warm-up once. The word stays in the seed, so that results stay the same.
+            # The word is part of the seed. Another one would change all results of methods with a first stage.
             method.prepare(model, batches, seed=derive_seed(settings.seed, "warmup"))
     loop = state.loop  # only now: load_last puts another one into the state
 
@@ -159,7 +159,8 @@ def backward(
     """Compute the gradient of the mean loss over `rows`: summed over micro-batches, averaged over ranks.
 
     The rows are divided among all micro-batches of all ranks, and each micro-batch counts by its number of rows. So the
-    result does not depend on the number of processes, except for the dropout masks.
+    result does not depend on the number of processes, except for rounding and random numbers: each rank draws its
+    own dropout masks and noise. (A penalty over the whole batch, as MINE's, sees micro-batches.)
 
     Returns this rank's share of the mean losses by name, and its number of real tokens.
     """

@@ -66,7 +66,7 @@ def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtim
             display.show_row(row)
 
         totals, history = fit(objective, sampler, evaluate, settings, runtime, write_row, folder.checkpoints)
-        if settings.keep == "best":  # the weights are not those of the last scores any more
+        if settings.keep == "best":  # the weights differ from those that were scored last
             evaluator.clear()
         folder.save_model(model, tokenizer)
         frozen = is_frozen(model)
@@ -86,7 +86,8 @@ def read_splits(task: Task, settings: CommonSettings) -> dict[str, Examples]:
 
 def splits_to_predict(task: Task, settings: CommonSettings) -> list[str]:
     """dev, and with --predict test the test set. MNLI has two files of each."""
-    return [split for name in sorted({"dev", settings.predict}) for split in task.splits(name)]
+    names = ["dev"] if settings.predict == "dev" else ["dev", "test"]
+    return [split for name in names for split in task.splits(name)]
 
 
 def load_pretrained(tasks: list[Task], settings: CommonSettings) -> tuple[SentenceModel, Tokenizer]:
@@ -146,7 +147,8 @@ def introduction(
     sizes_of_data = " + ".join(str(len(dataset)) for dataset in sampler.datasets)
     length = f"{sizes_of_data} examples, {sampler.steps} steps"
     yield f"{settings.option} on {settings.title}: {length}, {runtime.describe()}"
-    yield "trains {:,} of {:,} parameters; {:,} added".format(*sizes.values())
+    trained, all_of_them, added = sizes["trainable_parameters"], sizes["parameters"], sizes["added_parameters"]
+    yield f"trains {trained:,} of {all_of_them:,} parameters; {added:,} added"
     if isinstance(sampler, TaskBatchSampler):
         yield f"sampling {sampler.describe()}"
     if note:

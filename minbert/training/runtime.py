@@ -20,7 +20,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """One process of a run. What is off is a null object (nullcontext, a disabled scaler), so the loop has no `if`."""
+    """One process of a run. What is off is a null object (nullcontext, a disabled scaler): the loop needs no `if`."""
 
     device: torch.device
     precision: str = "fp32"  # fp32, bf16 or fp16

@@ -146,7 +146,8 @@ class CommonSettings:
     def describe_changes(self) -> str:
         """The flags whose values are not the defaults, for the first lines of a run."""
         usual = type(self)().resolve()
-        # The first seven are printed anyway. In a resumed run precision and device are no longer "auto".
+        # Other lines name task, option, device and folder. Model, data and seeds differ in every study. In a resumed run
+        # precision and device are no longer "auto".
         skipped = "task tasks data model option out resume seed init_seed data_seed precision device".split()
         changed = []
         for f in fields(self):

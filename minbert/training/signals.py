@@ -31,7 +31,7 @@ class Signals:
     def handle(self, number: int, frame: FrameType | None) -> None:
         if not self.is_deferred:
             raise Interrupted(number)
-        if number == self.received == signal.SIGINT:  # the second Ctrl-C: the user does not want to wait
+        if number == signal.SIGINT and self.received == signal.SIGINT:  # the second Ctrl-C: do not wait
             raise KeyboardInterrupt
         self.received = number
 

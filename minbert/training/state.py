@@ -96,7 +96,8 @@ class TrainingState:
 
     def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Put a saved state back. Raises RuntimeError or ValueError if it is of another model or method."""
-        # The file names parameters as a plain model does. In the model a wrapper adds ".base" to the name.
+        # Under "objective." the file names parameters as a plain model does. In the model a wrapper adds ".base" to the
+        # name. (Under "best." they have the model's own names.)
         names = {plain_name(name): name for name in self.objective.state_dict()}
         parameters: dict[str, Tensor] = {}
         states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
