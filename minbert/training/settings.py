@@ -146,7 +146,7 @@ class CommonSettings:
     def describe_changes(self) -> str:
         """The flags whose values are not the defaults, for the first lines of a run."""
         usual = type(self)().resolve()
-        # Other lines name task, option, device and folder. Model, data and seeds differ in every study. In a resumed run
+        # Other lines name task, option, device and folder. Model, data and seeds differ in each study. In a resumed run
         # precision and device are no longer "auto".
         skipped = "task tasks data model option out resume seed init_seed data_seed precision device".split()
         changed = []
