@@ -102,6 +102,6 @@ def test_the_gradient_of_each_term_is_at_least_one_percent_of_the_tasks(option, 
     for name, values in shares.items():
         share = sum(values) / len(values)
         assert share >= 0.01, (
-            f"{option}: the gradient of {name} is {share:.2g} of the task's. Choose a default weight, or a perturbation, "
-            "whose gradient is at least 1 % of the task's, and state the share in the header"
+            f"{option}: the gradient of {name} is {share:.2g} of the task's. Choose a default weight, or "
+            "a perturbation, whose gradient is at least 1 % of the task's, and state the share in the header"
         )
