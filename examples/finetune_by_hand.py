@@ -32,7 +32,7 @@ def finetune(seed: int = 0, batch_size: int = 32, peak_lr: float = 3e-4) -> Sent
     torch.manual_seed(seed)  # for the head, the only part that is not pretrained
     model = SentenceModel(BertModel.from_pretrained(sample.MODEL), [task])
     smart = build("smart")  # a Sum with one part: regularizers/smart.py
-    smart.attach(model, seed)  # SMART's teacher starts as a copy of the model
+    smart.attach_with_seed(model, seed)  # SMART's teacher starts as a copy of the model
     model.train()
 
     optimizer = AdamW(parameter_groups(model, weight_decay=0.01, undecayed=smart.undecayed(model)))

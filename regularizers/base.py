@@ -66,6 +66,18 @@ class Method(nn.Module):
     def after_step(self, model: SentenceModel, progress: float) -> None:
         """Called after each optimizer step. progress = the share of all steps that are done, 0 to 1."""
 
+    # How a run calls attach and prepare. A method does not override these two.
+
+    def attach_with_seed(self, model: SentenceModel, seed: int) -> None:
+        """attach, with random weights that follow from the seed."""
+        torch.manual_seed(seed)
+        self.attach(model)
+
+    def prepare_with_seed(self, model: SentenceModel, batches: Batches, seed: int) -> None:
+        """prepare, with random numbers that follow from the seed."""
+        torch.manual_seed(seed)
+        self.prepare(model, batches)
+
 
 class Sum(Method):
     """All parts at once, on one clean pass: `smart+frozen`. Their terms are named smart.smoothness and so on.
@@ -80,7 +92,11 @@ class Sum(Method):
         self.fp32 = any(part.fp32 for part in parts.values())
         self.lr = min((part.lr for part in parts.values() if part.lr), default=None)
 
-    def attach(self, model: SentenceModel, seed: int = 0) -> None:
+    def attach(self, model: SentenceModel) -> None:
+        """attach_with_seed, where the random weights do not matter."""
+        self.attach_with_seed(model, seed=0)
+
+    def attach_with_seed(self, model: SentenceModel, seed: int) -> None:
         """Attach all parts. Raises InputError for a hyper-parameter that does not fit the model."""
         # Parts that insert come first, so that a snapshot (SMART's teacher, L2-SP's start) sees what was inserted.
         for name, part in sorted(self.parts.items(), key=lambda item: not item[1].inserts):
@@ -96,7 +112,10 @@ class Sum(Method):
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         return tuple(optimizer for part in self.parts.values() for optimizer in part.optimizers())
 
-    def prepare(self, model: SentenceModel, batches: Batches, seed: int = 0) -> None:
+    def prepare(self, model: SentenceModel, batches: Batches) -> None:
+        self.prepare_with_seed(model, batches, seed=0)
+
+    def prepare_with_seed(self, model: SentenceModel, batches: Batches, seed: int) -> None:
         for name, part in self.parts.items():
             torch.manual_seed(derive_seed(seed, name))
             part.prepare(model, batches)

@@ -31,7 +31,7 @@ class Objective(nn.Module):
     def __init__(self, model: SentenceModel, method: nn.Module, loss_weights: dict[str, float] | None = None):
         super().__init__()
         self.model = model
-        self.method = method  # what regularizers.build returns (a Sum of methods); minbert does not import it
+        self.method = method  # a regularizers.base.Method; minbert does not import it
         self.loss_weights = loss_weights or {}  # by the task's name; 1 for a task that is not there
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,7 +92,7 @@ def fit(
         batches = partial(examples_of_task, sampler=sampler, settings=settings, runtime=runtime)
         with runtime.autocast():  # in the precision of training, or the stage would measure another model
             # The word is part of the seed. Another one would change all results of methods with a first stage.
-            method.prepare(model, batches, seed=derive_seed(settings.seed, "warmup"))
+            method.prepare_with_seed(model, batches, derive_seed(settings.seed, "warmup"))
     loop = state.loop  # only now: load_last puts another one into the state
 
     with save_if_interrupted(state, checkpoints, runtime):

@@ -25,7 +25,7 @@ from minbert.training.state import best_epoch
 def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtime, note: str = "") -> None:
     """Run one fine-tuning from the first file to metrics.json.
 
-    The settings are resolved. The method (regularizers.base.Sum) is not attached yet. `note` is printed at the start.
+    The settings are resolved. The method (regularizers.base.Method) is not attached yet. The note is printed first.
     Raises InputError, TrainingError and Interrupted.
     """
     if runtime.is_main:
@@ -111,7 +111,7 @@ def make_sampler(datasets: list[Dataset], settings: CommonSettings) -> BatchSamp
 def attach(method: torch.nn.Module, model: SentenceModel, seed: int) -> dict[str, int]:
     """Attach the method. Returns the numbers of parameters, for metrics.json."""
     before = count(model.parameters())
-    method.attach(model, seed=seed)
+    method.attach_with_seed(model, seed)
     return {
         "trainable_parameters": count(p for p in model.parameters() if p.requires_grad),
         "parameters": count(model.parameters()),

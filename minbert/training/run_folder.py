@@ -127,7 +127,8 @@ class RunFolder:
     def __exit__(self, kind, error, trace) -> None:
         if not self.active:
             return
-        if kind is InputError and os.listdir(self.path) == ["settings.json"]:
+        is_new = not self.settings.resume and os.listdir(self.path) == ["settings.json"]
+        if kind is InputError and is_new:
             shutil.rmtree(self.path)  # a mistake that showed before the first step leaves nothing behind
         elif kind is TrainingError:
             self.write_failure(str(error))

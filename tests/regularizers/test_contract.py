@@ -350,8 +350,8 @@ def test_a_part_of_a_sum_draws_the_same_whether_or_not_other_methods_are_present
     for names in ("b", "ab"):
         parts = {name: Part(name) for name in names}
         whole = Sum(parts)
-        whole.attach(None, seed=5)
-        whole.prepare(None, None, seed=6)
+        whole.attach_with_seed(None, seed=5)
+        whole.prepare_with_seed(None, None, seed=6)
         drawn.append((parts["b"].attached, parts["b"].prepared, whole.penalty(None, batch, None)["b.draw"].item()))
     assert drawn[0] == drawn[1]
     assert parts["a"].attached != parts["b"].attached and parts["a"].prepared != parts["b"].prepared

@@ -16,6 +16,7 @@ from minbert.training.runtime import Runtime, compile_layers
 from minbert.training.settings import Settings
 from regularizers import build
 from regularizers.base import Method, Sum
+from regularizers.smart import Smart
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -236,3 +237,12 @@ def test_bf16_and_compiled_layers_train_as_float32_does():
     plain, bf16, compiled = (torch.tensor(of_run) for of_run in losses)
     assert (plain - plain[0]).abs().max() > 0.1  # the losses change
     assert (bf16 - plain).abs().max() < 0.05 and (compiled - plain).abs().max() < 1e-3
+
+
+def test_a_method_alone_trains_without_a_sum_around_it():
+    """A library user may hand a Method to the loop; train.py always hands over a Sum."""
+    model, method = make_model(), Smart()
+    method.attach_with_seed(model, seed=3)
+    sampler = BatchSampler(make_dataset(), batch_size=8, seed=0, epochs=1)
+    totals, history = fit(Objective(model, method), sampler, lambda epoch: {}, Settings(lr=1e-3, warmup=0.1), CPU)
+    assert totals["steps"] == 3 and history == [{"epoch": 1}]
