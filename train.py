@@ -31,7 +31,7 @@ def main(
         settings = parse_settings(cls, argv, description)
         method = build(settings.option, settings.method_settings)
         if not settings.resume:
-            settings = resolve(settings, method)
+            settings = fill_in_defaults(settings, method)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             fine_tune(settings, method, runtime, note=sample.note(settings.model, settings.data))
         return 0
@@ -50,7 +50,7 @@ def main(
         return 1 if isinstance(error, TrainingError) else 2
 
 
-def resolve(settings: CommonSettings, method: Method) -> CommonSettings:
+def fill_in_defaults(settings: CommonSettings, method: Method) -> CommonSettings:
     """Fill in the defaults. The embedded sample stands in for a missing --model (with its recipe) or --data."""
     recipe = sample.RECIPE if settings.model is None else {}
     of_method = {} if method.lr is None else {"lr": method.lr}  # wins over the recipe's

@@ -1,6 +1,6 @@
 """Task losses, and divergences between two outputs of one model. All of them are means over the batch.
 
-They compute in float32, in whatever precision the passes ran; float64 stays float64.
+They compute in float32, also if the passes ran in half precision. float64 stays float64.
 Shapes: logits z [B,C]; labels [B], class indices or, for one output, real values.
 """
 

@@ -141,7 +141,7 @@ def load_model(model: nn.Module, folder: Path) -> None:
         first, _, rest = name.partition(".")
         if first == "heads":
             task, kind = rest.split(".")
-            # The file has the weight that the head computes with, whatever its parameter is called (R4F: direction).
+            # The file has the weight that the head computes with. Its parameter can have another name (R4F: direction).
             published = f"{head_name(model, task)}.{'bias' if kind == 'bias' else 'weight'}"
         else:
             published = published_name(rest)

@@ -1,5 +1,6 @@
 """The table of options: the only place where a method has a name."""
 
+import difflib
 import inspect
 import textwrap
 from collections.abc import Iterable
@@ -52,7 +53,9 @@ def build(option: str, settings: Iterable[str] = ()) -> Sum:
     names = option.split("+")
     for name in names:
         if name not in OPTIONS:
-            raise InputError(f"--option {name!r} is none of {', '.join(OPTIONS)}")
+            close = difflib.get_close_matches(name, OPTIONS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise InputError(f"--option {name!r} is unknown: {hint}The options are {', '.join(OPTIONS)}")
     if len(set(names)) < len(names) or (len(names) > 1 and "finetune" in names):
         raise InputError(f"--option {option}: name each method once, and finetune alone")
     chosen = {name: {} for name in names}
@@ -101,7 +104,8 @@ def convert(name: str, key: str, text: str):
     types = get_type_hints(OPTIONS[name].__init__)
     kinds = {parameter: types[parameter] for parameter in hyper_parameters(name)}
     if key not in kinds:
-        raise InputError(f"--set {name}.{key}: {name} has {', '.join(kinds) or 'no hyper-parameters'}")
+        known = f"its hyper-parameters are {', '.join(kinds)}" if kinds else "it has no hyper-parameters"
+        raise InputError(f"--set {name}.{key}: {name} does not know {key}; {known}")
     kind, parts = kinds[key], get_args(kinds[key])
     try:
         if type(None) in parts and text.lower() == "none":

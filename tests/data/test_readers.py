@@ -201,7 +201,7 @@ def cmu(folder, text: str, name: str = "sst-train.txt"):
 
 
 def test_a_line_of_cmus_files_is_a_label_a_bar_and_a_text(tmp_path):
-    """Only the first bar counts, a line is one record whatever it quotes, and a lost label is told of."""
+    """Only the first bar counts, a line is one record even with quotes, and a missing label is reported."""
     read = cmu(tmp_path, '\ufeff3 ||| "a ||| b\tc\n\n0 ||| \n ||| no label\r\n 4 |||  D \u2028')
     assert read.path == tmp_path / "sst-train.txt" and read.left_out == [4]
     assert read.rows == [

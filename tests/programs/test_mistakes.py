@@ -61,9 +61,10 @@ def more_words(here: Path) -> None:
 NOTHING = lambda here: None  # noqa: E731
 MISTAKES = {
     "unknown task": (NOTHING, ["--task", "sst3"], "--task: invalid choice: 'sst3'"),
-    "unknown option": (NOTHING, ["--option", "smrat"], "--option 'smrat' is none of finetune, frozen, smart"),
+    "unknown option": (NOTHING, ["--option", "smrat"], "--option 'smrat' is unknown: did you mean smart?"),
     "unknown --set name": (
-        NOTHING, ["--option", "smart", "--set", "smart.epsilon=1"], "--set smart.epsilon: smart has weight, eps,"
+        NOTHING, ["--option", "smart", "--set", "smart.epsilon=1"],
+        "smart does not know epsilon; its hyper-parameters are weight, eps,",
     ),
     "--set value of the wrong type": (
         NOTHING, ["--option", "smart", "--set", "smart.steps=two"], "--set smart.steps=two: not a value of type int"

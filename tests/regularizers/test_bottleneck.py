@@ -52,7 +52,7 @@ def test_ib_sp_is_the_sum_of_the_distances_from_the_references(mode, expected, e
         ("ib", "layers=top", "layers must be one of all, top4, not top"),
         ("ib-sp", "layers=top", "layers must be one of all, top4, not top"),
         ("ib-sp", "mode=cube", "mode must be one of abs, squared, signed, not cube"),
-        ("ib", "mode=abs", "ib has weight, "),
+        ("ib", "mode=abs", "ib does not know mode; its hyper-parameters are weight, "),
     ],
 )
 def test_a_bad_setting_is_refused(option, setting, message):

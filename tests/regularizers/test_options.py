@@ -57,20 +57,24 @@ def test_settings_of_joined_methods_reach_their_own_part():
 @pytest.mark.parametrize(
     "option, settings, message",
     [
-        ("oen", [], f"'oen' is none of {PLAIN}, "),
+        ("oen", [], f"'oen' is unknown: did you mean one? The options are {PLAIN}, "),
         ("one+one", [], "name each method once"),
         (f"{PLAIN}+one", [], f"{PLAIN} alone"),
         ("one", ["other.eps=1"], "--set other.eps=1: other is not in --option one"),
         ("one", ["one.eps=1", "one.eps=2"], "one.eps is set twice"),
         ("one", ["one.eps"], "'one.eps' must look like smart.eps=1e-3"),
         ("one", ["eps=1"], "'eps=1' must look like smart.eps=1e-3"),
-        ("one", ["one.epsilon=1"], "--set one.epsilon: one has eps, sigma, steps, freeze, beta, mode"),
+        (
+            "one",
+            ["one.epsilon=1"],
+            "one does not know epsilon; its hyper-parameters are eps, sigma, steps, freeze, beta, mode",
+        ),
         ("one", ["one.eps=small"], "--set one.eps=small: not a value of type float"),
         ("one", ["one.steps=1.5"], "--set one.steps=1.5: not a value of type int"),
         ("one", ["one.freeze=1"], "--set one.freeze=1: not a value of type bool"),
         ("one", ["one.beta=0.9"], "--set one.beta=0.9: not a value of type tuple"),
         ("one", ["one.eps=-1"], "--set one: eps must be at least 0, not -1.0"),
-        (PLAIN, [f"{PLAIN}.eps=1"], f"{PLAIN} has no hyper-parameters"),
+        (PLAIN, [f"{PLAIN}.eps=1"], f"{PLAIN} does not know eps; it has no hyper-parameters"),
     ],
 )
 def test_a_bad_option_or_setting_is_named_in_one_line(option, settings, message):

@@ -79,7 +79,7 @@ def make_batch(task=TASKS["rte"], rows: int = 5, tokens: int = 7, seed: int = 0)
 
 
 def noise_by_place(size: int = 40):
-    """Stands in for torch.randn_like and rand_like: row i's token t gets the same noise whatever the batch's shape,
+    """Stands in for torch.randn_like and rand_like: row i's token t gets the same noise in a batch of any shape,
     and a weight the same in each pass."""
     noise = torch.rand(size, size, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
