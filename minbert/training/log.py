@@ -88,8 +88,8 @@ class TrainingLog:
         table = torch.stack([torch.stack([record.losses.get(name, zero) for name in names]) for record in pending])
         rows = [dict(zip(names, row)) for row in self.runtime.sum_over_ranks(table).tolist()]
         norms = torch.stack([record.gradient_norm for record in pending]).tolist()
-        tokens = torch.tensor(sum(record.tokens for record in pending), device=zero.device)
-        tokens = int(self.runtime.sum_over_ranks(tokens))
+        own_tokens = torch.tensor(sum(record.tokens for record in pending), device=zero.device)
+        tokens = int(self.runtime.sum_over_ranks(own_tokens))
         # Check all of them before any is counted: the counts of a failed run stay those of its last good steps.
         for record, losses, norm in zip(pending, rows, norms):
             self.check_finite(record, losses, norm)
