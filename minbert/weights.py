@@ -241,6 +241,5 @@ def load_trained(model: nn.Module, path: Path) -> None:
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that a base model does not provide: those that train, and a pooler with fresh weights."""
-    fresh = ("bert.pooler.",) if model.bert.fresh_pooler else ()
-    return {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad or name.startswith(fresh)}
+    """The parameters that train, by their plain names. A pooler with fresh weights is always one of them."""
+    return {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad}

@@ -127,8 +127,8 @@ class RunFolder:
     def __exit__(self, kind, error, trace) -> None:
         if not self.active:
             return
-        is_new = not self.settings.resume and os.listdir(self.path) == ["settings.json"]
-        if kind is InputError and is_new:
+        is_mistake_of_a_new_run = kind is InputError and not self.settings.resume
+        if is_mistake_of_a_new_run and os.listdir(self.path) == ["settings.json"]:
             shutil.rmtree(self.path)  # a mistake that showed before the first step leaves nothing behind
         elif kind is TrainingError:
             self.write_failure(str(error))
