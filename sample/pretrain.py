@@ -23,6 +23,7 @@ from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.masking import MaskedDataset, Masking
 from minbert.data.readers import Example, Examples
+from minbert.dropout import Dropout
 from minbert.errors import Interrupted
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.tokenizer import SPECIAL_TOKENS, Tokenizer, add_bert_pipeline, load_tokenizer
@@ -129,8 +130,11 @@ def pretrain(folder: Path, number_of_pairs: int, epochs: int) -> None:
     tokenizer = load_tokenizer(folder)
     text, test = MaskedText(rows, tokenizer, seed=0, epochs=epochs), held_out_text(tokenizer)
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **SIZES)
-    model = MaskedLanguageModel(BertModel(config))
+    # config.json has BERT's dropout of 0.1, for fine-tuning. Pretraining has none: there a model this small underfits.
+    model = MaskedLanguageModel(BertModel(BertConfig(vocab_size=len(tokenizer), **SIZES)))
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = 0.0
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, {len(rows)} pairs")
 
     def evaluate(epoch: int) -> dict:
