@@ -3,11 +3,12 @@
 The switch is the subject of Mosbach et al. 2021 (arXiv:2006.04884v3), equations 1 and 2:
     m_t = β₁ m_{t-1} + (1-β₁) g            v_t = β₂ v_{t-1} + (1-β₂) g²
     θ_t = θ_{t-1} - α c_t m_t / (√v_t + ε)      c_t = √(1-β₂ᵗ) / (1-β₁ᵗ), or 1 without the correction
-Without the correction the first step is √10 = 3.16 times as long. The steps stay too long for more than 1,000 steps.
+Without the correction the steps are 1/c_t times as long: √10 = 3.16 times at t = 1, at most 6.57 times at t = 12, still
+26 % too long at t = 1000, and less than 10 % too long only from t = 1751 on.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,11 @@ class AdamW(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of all parameters that have a gradient. Returns the loss of `closure`, if there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """One update of all parameters that have a gradient.
+
+        It takes no closure, unlike torch's optimizers: no line of Adam evaluates the loss again.
+        """
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             # A GPU is fast with one launch for all tensors. A CPU is fast with one tensor at a time, which stays in its
@@ -44,7 +44,6 @@ class AdamW(torch.optim.Optimizer):
             on_gpu = bool(params) and params[0].device.type != "cpu"
             for chunk in [params] if on_gpu else [[p] for p in params]:
                 self.update(chunk, **{k: v for k, v in group.items() if k != "params"})
-        return loss
 
     def update(self, params: list[Tensor], lr, betas, eps, weight_decay, correct_bias, **_) -> None:
         """The equations above, for a list of tensors at once."""

@@ -5,11 +5,11 @@ import collections
 import pytest
 import torch
 from support.factories import VOCABULARY, write_rows
-from support.official_rows import OFFICIAL
+from support.official_rows import OFFICIAL, PUBLISHED
 
 from minbert.data.dataset import WINDOW, Dataset
 from minbert.data.readers import Example, Examples, read_examples, subset
-from minbert.data.tasks import GLUE, TASKS
+from minbert.data.tasks import GLUE, ROWS, TASKS
 from minbert.errors import InputError
 from minbert.tokenizer import load_tokenizer
 
@@ -28,10 +28,24 @@ def test_all_nine_glue_tasks_are_in_the_table():
     assert TASKS["rte"].splits("dev") == ("dev",)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_numbers_of_records_are_the_published_ones(name):
+    assert tuple(ROWS[name].values()) == PUBLISHED[name]
+    assert tuple(ROWS[name]) == tuple(split for split, _ in TASKS[name].files)
+
+
 def test_cola_test_file_has_a_header_and_no_labels(tmp_path):
     write_rows(tmp_path / "CoLA" / "test.tsv", [["index", "sentence"], ["0", "the cat"], ["1", "dog"]])
     rows = read_examples(TASKS["cola"], tmp_path, "test").rows
     assert rows == [Example("0", "the cat", None, None, 2), Example("1", "dog", None, None, 3)]
+
+
+@pytest.mark.parametrize("fields", [["gj04"], ["gj04", "1"], ["gj04", "1", "*"]])
+def test_a_record_that_is_cut_before_its_text_is_an_error_and_not_one_without_a_label(tmp_path, fields):
+    """In CoLA the text is the last column, after the label: where the label is missing, the text is too."""
+    write_rows(tmp_path / "CoLA" / "train.tsv", [["gj04", "0", "*", "cat the"], fields])
+    with pytest.raises(InputError, match=rf"train.tsv:2 has {len(fields)} columns instead of 4$"):
+        read_examples(TASKS["cola"], tmp_path, "train")
 
 
 def rte(tmp_path, text: str, encoding="utf-8") -> Examples:

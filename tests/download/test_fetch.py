@@ -4,6 +4,7 @@ import io
 import sys
 import threading
 import tracemalloc
+from http import HTTPStatus
 
 import pytest
 from support.web import serve
@@ -110,10 +111,11 @@ def test_a_refused_request_is_not_repeated(server, partial):
     assert requested_ranges(server) == [None] and not partial.exists()
 
 
-def test_a_busy_server_is_asked_again(server, partial):
-    server.faults["x"] = [503, 503, 503]
+@pytest.mark.parametrize("status", [408, 429, 500, 503], ids=str)
+def test_a_busy_or_broken_server_is_asked_again(server, partial, status):
+    server.faults["x"] = [HTTPStatus(status)] * 3
     fetch.download_file(f"{server.url}/x", partial)
-    assert partial.read_bytes() == TEXT
+    assert requested_ranges(server) == [None] * 4 and partial.read_bytes() == TEXT
 
 
 def test_after_four_broken_attempts_the_download_has_failed(server, partial, monkeypatch):

@@ -91,10 +91,12 @@ def test_the_average_over_tasks_is_that_of_the_course():
         ("rte", [[1, 0], [0, 1], [0, 1], [1, 0]], [0, 1, 1, 0], ""),
         ("rte", [[1, 0]] * 4, [0, 1, 1, 0], "same prediction"),
         ("rte", [[0, 1], [1, 0], [1, 0], [0, 1]], [0, 1, 1, 1], "not above the majority"),
+        ("rte", [[1, 0], [1, 0], [0, 1], [0, 1]], [0, 1, 1, 1], "not above the majority"),  # exactly at it: 3 of 4
         ("rte", [[np.nan, 1], [1, 0], [0, 1], [0, 1]], [0, 1, 1, 1], "not a finite number"),
         ("stsb", [[1.0], [2.0], [3.5]], [0, 2, 5], ""),
         ("stsb", [[1.0]] * 3, [0, 2, 5], "same prediction"),
         ("stsb", [[3.0], [2.0], [1.0]], [0, 2, 5], "not above the majority"),
+        ("stsb", [[1.0], [2.0], [1.0]], [0, 1, 2], "not above the majority"),  # both correlations are exactly 0
     ],
 )
 def test_the_reason_why_a_run_failed(task, logits, labels, why):
@@ -104,6 +106,32 @@ def test_the_reason_why_a_run_failed(task, logits, labels, why):
     baseline = metrics.score(task, metrics.majority_metrics(task, labels))
     reason = metrics.failure_reason(logits, predictions, score, baseline)
     assert why in reason if why else reason == ""
+
+
+@pytest.mark.parametrize(
+    "precision, spread, failed",
+    [
+        ("fp32", 2.0**-22, True),  # one unit in the last place of 2.5
+        ("fp32", 1e-3, False),
+        ("bf16", 2.0**-6, True),
+        ("bf16", 2.0**-4, False),
+        ("fp16", 2.0**-9, True),
+        ("fp16", 2.0**-6, False),
+    ],
+)
+def test_a_regression_whose_predictions_differ_by_rounding_alone_failed(precision, spread, failed):
+    """However well these last bits correlate with the labels."""
+    labels = np.array([0.0, 1.0, 5.0, 5.0, 0.0])
+    predictions = (2.5 + spread * (labels > 2)).astype(np.float32)
+    assert np.ptp(predictions) == pytest.approx(spread, rel=1e-2) and metrics.pearson(predictions, labels) > 0.9
+    for sign in (1, -1):
+        reason = metrics.failure_reason(sign * predictions[:, None], sign * predictions, 0.97, 0.0, precision)
+        assert reason == ("every example gets the same prediction, within rounding" if failed else "")
+
+
+def test_class_indices_are_never_equal_within_rounding():
+    predictions = np.array([198, 199, 198])
+    assert metrics.failure_reason(np.eye(200)[predictions], predictions, 1.0, 0.6, "bf16") == ""
 
 
 def test_one_logit_above_0_predicts_class_1():

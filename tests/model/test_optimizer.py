@@ -92,6 +92,13 @@ def test_the_correction_has_the_values_of_the_formula():
         assert bias_correction(t, 0.9, 0.999) == pytest.approx(expected, abs=6e-4)
 
 
+def test_steps_without_the_correction_are_too_long_for_1750_steps():
+    excess = {t: 1 / bias_correction(t, 0.9, 0.999) - 1 for t in range(1, 3001)}
+    assert excess[1] == pytest.approx(math.sqrt(10) - 1) and excess[1000] == pytest.approx(0.258, abs=5e-4)
+    assert max(excess, key=excess.get) == 12 and excess[12] == pytest.approx(5.569, abs=5e-4)
+    assert [t for t in excess if excess[t] > 0.1] == list(range(1, 1751))
+
+
 def test_updates_of_all_parameters_at_once_and_one_by_one_are_equal():
     torch.manual_seed(0)
     shapes = [(3, 5), (7,), (2, 3, 2)]
@@ -154,8 +161,41 @@ def test_schedules_have_the_values_of_their_formulas(name, step, expected):
     assert SCHEDULES[name](step, total=100, warmup=0.1) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.1])
+def test_a_slanted_triangle_with_one_step_of_warm_up_is_at_its_peak_after_that_step(warmup):
+    """One step is the least: equation 3 divides by the number of these steps."""
+    rates = [SCHEDULES["slanted"](step, total=11, warmup=warmup) for step in range(12)]
+    assert rates == pytest.approx([1 / 32, *(1 / 32 + 31 / 32 * (10 - i) / 10 for i in range(11))])
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("total", [1, 2, 7])
 def test_schedules_stay_between_0_and_1_for_short_runs(name, total):
     for warmup in (0.0, 0.1, 0.9):
         assert all(0 <= SCHEDULES[name](step, total, warmup) <= 1 for step in range(total + 1))
+
+
+def howard_and_ruder(t: int, total: int, cut_fraction: float) -> float:
+    """Equation 3 of ULMFiT, as a share of the largest rate."""
+    cut = math.floor(total * cut_fraction)
+    p = t / cut if t < cut else 1 - (t - cut) / (cut * (1 / cut_fraction - 1))
+    return (1 + p * (32 - 1)) / 32
+
+
+@pytest.mark.parametrize("total, warmup", [(100, 0.1), (16, 0.25), (8, 0.5), (4, 0.25), (10, 0.1)])
+def test_the_slanted_triangle_is_the_published_formula_where_the_warmup_is_a_whole_number_of_steps(total, warmup):
+    for step in range(total + 1):
+        expected = howard_and_ruder(step, total, warmup)
+        assert SCHEDULES["slanted"](step, total, warmup) == pytest.approx(expected, abs=1e-12)
+
+
+def test_elsewhere_the_published_triangle_falls_below_0_and_ours_ends_at_a_32nd():
+    assert howard_and_ruder(19, 19, 0.1) < 0
+    rates = [SCHEDULES["slanted"](step, 19, 0.1) for step in range(20)]
+    assert rates[:2] == [1 / 32, 1.0] and rates[-1] == pytest.approx(1 / 32)
+    assert rates[1:] == sorted(set(rates[1:]), reverse=True)
+
+
+def test_a_slanted_triangle_without_warmup_still_has_one_step_of_it():
+    rates = [SCHEDULES["slanted"](step, 3, 0.0) for step in range(4)]
+    assert rates == pytest.approx([1 / 32, 1.0, (1 + 0.5 * 31) / 32, 1 / 32])

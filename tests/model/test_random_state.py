@@ -57,6 +57,42 @@ def test_a_replay_within_a_replay_restores_the_outer_one():
         assert torch.equal(torch.rand(2), first[2:])
 
 
+class Accelerator:
+    """Stands in for torch.cuda or torch.mps: a generator whose state counts the numbers drawn."""
+
+    def __init__(self):
+        self.drawn = torch.tensor([7, 0])
+
+    def get_rng_state(self, *device) -> torch.Tensor:
+        return self.drawn.clone()
+
+    def set_rng_state(self, state: torch.Tensor, *device) -> None:
+        self.drawn = state.clone()
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_replay_sets_and_restores_the_devices_own_generator_too(kind, monkeypatch):
+    """Masks on a GPU are drawn from it. Otherwise a second pass would draw other masks there, without an error."""
+    generator, device = Accelerator(), torch.device(kind)
+    for function in ("get_rng_state", "set_rng_state"):
+        monkeypatch.setattr(getattr(torch, kind), function, getattr(generator, function))
+    state = generator_state(device)
+    generator.drawn[1] = 5
+    with replay(state):
+        assert generator.drawn.tolist() == [7, 0]
+        generator.drawn[1] = 3
+    assert generator.drawn.tolist() == [7, 5] and state.accelerator.tolist() == [7, 0]
+
+
+def test_a_gpu_has_the_state_of_its_own_number(monkeypatch):
+    """torch.cuda's functions mean the current device where none is named."""
+    named, device = [], torch.device("cuda", 3)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda number: named.append(number) or torch.zeros(1))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, number: named.append(number))
+    set_generator_state(generator_state(device))
+    assert named == [device, device]
+
+
 def test_a_state_is_a_copy_that_later_draws_do_not_change():
     state = generator_state(CPU)
     before = state.cpu.clone()

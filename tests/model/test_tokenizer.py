@@ -44,6 +44,11 @@ def test_the_longer_text_is_cut_first(folder, max_length, first, second):
     assert encoding.token_type_ids == [0] * (first + 2) + [1] * (second + 1)
 
 
+def test_without_a_length_texts_are_cut_to_the_512_positions_of_bert(folder):
+    (encoding,) = load_tokenizer(folder)(["cat " * 600])
+    assert len(encoding.input_ids) == 512 and tokens(encoding)[-1] == "[SEP]"
+
+
 def test_truncation_and_padding_of_a_tokenizer_json_are_switched_off(folder, tmp_path_factory):
     plain = load_tokenizer(folder)
     backend = plain.backend

@@ -50,6 +50,13 @@ def test_a_whole_run_learns_and_writes_its_folder(arguments, tmp_path):
     assert not [p for p in folder.rglob("*") if p.name.startswith(".")]
 
 
+def test_the_shortest_input_holds_one_token_of_each_sentence(arguments, tmp_path, capsys):
+    """[CLS] a [SEP] b [SEP]"""
+    assert train.main([*arguments, "--max-steps", "1", "--max-length", "5"]) == 0
+    assert "--max-length 5" in capsys.readouterr().out
+    assert train.main([*arguments, "--max-steps", "1", "--max-length", "4", "--out", str(tmp_path / "other")]) == 2
+
+
 def test_the_score_is_that_of_the_saved_model(arguments, tmp_path, read_json):
     """Read model/ back with nothing but the public names, and score it by hand."""
     assert train.main([*arguments, "--precision", "fp32", "--lr", "3e-3"]) == 0

@@ -1,5 +1,6 @@
-"""The official layout of each GLUE task: task -> (header line, one training row, what the row means)."""
+"""The official layout and the published size of each GLUE task."""
 
+# Task -> (header line, one training row, what the row means).
 OFFICIAL = {
     "cola": (None, ["gj04", "0", "*", "cat the"], ("cat the", None, 0)),
     "sst2": (["sentence", "label"], ["a fine bird ", "1"], ("a fine bird ", None, 1)),
@@ -23,4 +24,18 @@ OFFICIAL = {
     "qnli": (["index", "question", "sentence", "label"], ["0", "who?", "me", "not_entailment"], ("who?", "me", 1)),
     "rte": (["index", "sentence1", "sentence2", "label"], ["0", "s", "t", "entailment"], ("s", "t", 0)),
     "wnli": (["index", "sentence1", "sentence2", "label"], ["0", "s", "t", "1"], ("s", "t", 1)),
+}
+
+# Task -> numbers of records in train, dev, test (MNLI: dev and test of both kinds), from the dataset card
+# https://huggingface.co/datasets/nyu-mll/glue.
+PUBLISHED = {
+    "cola": (8551, 1043, 1063),
+    "sst2": (67349, 872, 1821),
+    "mrpc": (3668, 408, 1725),
+    "stsb": (5749, 1500, 1379),
+    "qqp": (363846, 40430, 390965),
+    "mnli": (392702, 9815, 9832, 9796, 9847),
+    "qnli": (104743, 5463, 5463),
+    "rte": (2490, 277, 3000),
+    "wnli": (635, 71, 146),
 }

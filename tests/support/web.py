@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import threading
+from http import HTTPStatus
 
 
 class Web(http.server.BaseHTTPRequestHandler):
@@ -10,7 +11,7 @@ class Web(http.server.BaseHTTPRequestHandler):
 
     files: dict[str, bytes]
     etags: dict[str, str]
-    faults: dict[str, list]  # for each answer: 503, or after how many bytes to break off, or a function to call first
+    faults: dict[str, list]  # for each answer: a status, after how many bytes to break off, or a function to call first
     requests: list[tuple[str, str | None]]  # (file, value of its Range header)
     ranges = True  # whether the server supports Range
     if_range = True  # whether the server checks If-Range
@@ -21,8 +22,8 @@ class Web(http.server.BaseHTTPRequestHandler):
         if name not in self.files:
             return self.send_error(404)
         fault = self.faults[name].pop(0) if self.faults.get(name) else None
-        if fault == 503:
-            return self.send_error(503)
+        if isinstance(fault, HTTPStatus):
+            return self.send_error(fault)
         if callable(fault):
             fault = fault()
         body, etag, start = self.files[name], self.etags.get(name, f'"{name}"'), 0

@@ -205,6 +205,16 @@ def test_the_numbers_of_a_state_survive_json_and_its_tensors_are_equal_bit_for_b
     assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in state.tensors().items())
 
 
+def test_a_rank_that_does_not_write_neither_saves_nor_removes_checkpoints(tmp_path):
+    run("finetune", Checkpoints(tmp_path))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    silent = Checkpoints(tmp_path, active=False)
+    run("finetune", silent)
+    silent.save(load("finetune", tmp_path))
+    silent.remove()
+    assert before and before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
 def test_an_empty_folder_holds_no_state(tmp_path):
     assert not Checkpoints(tmp_path / "nothing").load_last(new_state("finetune"))
 

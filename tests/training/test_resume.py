@@ -199,6 +199,19 @@ def test_resume_refuses_other_settings_and_broken_or_complete_runs_in_one_line(s
     refuses("the run is complete, it has a metrics.json")
 
 
+def test_a_resumed_run_repeats_no_line_of_the_log_and_drops_a_half_written_one(stopped):
+    """The stopped run logged step 10, which its last checkpoint, of step 8, does not have; in the next line it died."""
+    log = stopped / "log.jsonl"
+    logged = log.read_text()
+    assert [json.loads(line)["step"] for line in logged.splitlines()] == [8]
+    later = json.loads(logged) | {"step": 10, "loss": -1.0}
+    log.write_text(logged + json.dumps(later) + "\n" + logged[: len(logged) // 2])
+    assert train.main(["--resume", str(stopped)]) == 0
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [8, 10, 16]
+    assert rows[0] == json.loads(logged) and rows[1]["loss"] > 0
+
+
 def test_a_resumed_run_says_how_this_machine_differs(stopped, capsys):
     change(stopped / "settings.json", threads=99)
     assert train.main(["--resume", str(stopped)]) == 0

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from minbert.errors import InputError
+from minbert.errors import InputError, TrainingError
 from minbert.random_state import derive_seed
 from minbert.training import runtime
 
@@ -50,6 +51,34 @@ def test_autocast_computes_in_its_precision_and_fp32_leaves_things_alone():
 def test_seeds_of_neighbours_differ():
     seeds = {derive_seed(seed, step, micro) for seed in range(5) for step in range(50) for micro in range(3)}
     assert len(seeds) == 750 and all(0 <= seed < 2**56 for seed in seeds)
+
+
+@pytest.mark.parametrize("error, expected", [(None, ["barrier", "destroy"]), (TrainingError("x"), ["destroy"])])
+def test_the_end_of_a_run_waits_for_all_ranks_and_leaves_the_group(error, expected, monkeypatch):
+    """After an error it does not wait: the other ranks may never come."""
+    called = []
+    monkeypatch.setattr(runtime.dist, "barrier", lambda: called.append("barrier"))
+    monkeypatch.setattr(runtime.dist, "destroy_process_group", lambda: called.append("destroy"))
+    with pytest.raises(TrainingError) if error else nullcontext(), runtime.Runtime(CPU, world_size=2):
+        if error:
+            raise error
+    assert called == expected
+    called.clear()
+    with runtime.Runtime(CPU):
+        pass
+    assert called == []  # one process has no group
+
+
+def test_a_rank_that_failed_does_not_keep_the_others_in_the_group(monkeypatch):
+    def broken():
+        raise RuntimeError("Connection closed by peer")
+
+    called = []
+    monkeypatch.setattr(runtime.dist, "barrier", broken)
+    monkeypatch.setattr(runtime.dist, "destroy_process_group", lambda: called.append("destroy"))
+    with runtime.Runtime(CPU, world_size=2):
+        pass
+    assert called == ["destroy"]
 
 
 @pytest.mark.parametrize("what", ["single", "multitask", "resume"])
