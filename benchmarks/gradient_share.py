@@ -1,24 +1,28 @@
 """How strong a penalty is: |gradient of the penalty| / |gradient of the task loss|, for several ε or σ.
 
-    python -m benchmarks.gradient_share --model $MODEL --data $DATA --option smart       # or r3f, lnsr, l2sp
+    python -m benchmarks.gradient_share --model $MODEL --data $DATA --option smart       # or r3f, lnsr, noise, l2sp
 
-The weight is 1, and SMART has no proximal term. Printed is the mean over 8 batches of 32, with a new head and after one
-epoch of plain fine-tuning.
+The weight is 1, and SMART has no proximal term. `noise` has no penalty: for it the numerator is the gradient of L with
+noise minus the gradient of L without noise, with the same dropout masks. Printed is the mean over 8 batches of 32, with
+a new head and after one epoch of plain fine-tuning.
 """
 
 import torch
 
 from benchmarks.common import FixedSteps, make_parser, no_scores
 from minbert.bert import BertModel
-from minbert.classifier import SentenceModel
+from minbert.classifier import Output, SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS
+from minbert.task import Batch
 from minbert.tokenizer import load_tokenizer
 from minbert.training.loop import Objective, fit
 from minbert.training.runtime import setup
 from minbert.training.settings import Settings
 from regularizers import build
+from regularizers.base import Sum
+from regularizers.perturbation import scaled_noise, second_pass
 
 
 def sweep(option: str, name: str, values, *more: str) -> list[list[str]]:
@@ -33,6 +37,8 @@ ROWS = {
     + [["smart.project=normalize", "smart.mu=0", f"smart.{mode}"] for mode in MODES],
     "r3f": [row for mode in MODES for row in sweep("r3f", "eps", (*SIZES, 5e-2), mode)],
     "lnsr": [row for mode in MODES for row in sweep("lnsr", "sigma", SIZES, mode)] + [["lnsr.noise=relative"]],
+    "noise": sweep("noise", "sigma", (1.5e-2, 5e-2, 1e-1, 2e-1, 3e-1, 5e-1), "noise=absolute")
+    + sweep("noise", "relative", (5e-2, 1e-1, 2e-1, 3e-1, 5e-1), "noise=relative"),
     "l2sp": sweep("l2sp", "alpha", (1e-3, 1e-2, 1e-1, 1)),
 }
 
@@ -50,10 +56,25 @@ def share(model, method, dataset, batches) -> float:
         torch.manual_seed(number)
         batch = dataset.collate(rows)
         clean = model(batch)
-        penalty = sum(method.penalty(model, batch, clean).values())
         loss = dataset.task.loss(clean.logits, batch.labels)
-        shares.append(gradient_norm(penalty, model) / gradient_norm(loss, model))
+        shares.append(gradient_norm(added(method, model, batch, clean, loss), model) / gradient_norm(loss, model))
     return sum(shares) / len(shares)
+
+
+def added(method: Sum, model: SentenceModel, batch: Batch, clean: Output, loss: torch.Tensor) -> torch.Tensor:
+    """What a method adds to the task loss of the clean pass."""
+    if "noise" not in method.parts:
+        return sum(method.penalty(model, batch, clean).values())
+    part, h0 = method.parts["noise"], clean.hidden[0]
+    h = h0 + scaled_noise(h0, batch.attention_mask, part.noise, part.sigma, part.relative)
+    return batch.task.loss(second_pass(model, batch, h, clean, "shared"), batch.labels) - loss
+
+
+@torch.no_grad()
+def entry_deviation(model: SentenceModel, dataset: Dataset, rows: list[int]) -> float:
+    """The standard deviation of the entries of the embedding output, real tokens only, without dropout."""
+    batch = dataset.collate(rows)
+    return model.eval().embed(batch)[batch.attention_mask.bool()].std().item()
 
 
 def main() -> None:
@@ -67,8 +88,11 @@ def main() -> None:
     torch.manual_seed(0)
     model = SentenceModel(BertModel.from_pretrained(args.model), [task])
     methods = [build(args.option, settings) for settings in ROWS[args.option]]
-    for method in methods:
-        method.attach(model)
+    if args.option != "noise":  # its wrapper would put noise into the clean pass, too
+        for method in methods:
+            method.attach(model)
+    deviation = entry_deviation(model, dataset, batches[0])
+    print(f"standard deviation of the entries of the embedding output: {deviation:.3f}")
     start = [share(model, method, dataset, batches[:8]) for method in methods]
     settings = Settings(lr=5e-5, warmup=0.1)
     fit(Objective(model, build("finetune")), FixedSteps(dataset, batches), no_scores, settings, setup("cpu"))

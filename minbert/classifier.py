@@ -83,7 +83,8 @@ def features(pooled: Tensor, task: Task) -> Tensor:
     """The input of a task's head: [B,D] as it is, or two separately encoded sentences [2B,D] compared.
 
     For classes u, v, |u-v| and uv side by side, [B,4D]; for a similarity 5 cos(u, v), [B,1].
-    Reimers & Gurevych 2019 (Sentence-BERT), arXiv:1908.10084v1, sections 3 and 6.
+    Reimers & Gurevych 2019 (Sentence-BERT), arXiv:1908.10084v1, section 3; uv is added here, their classes have u, v
+    and |u-v|.
     """
     if not task.separate:
         return pooled

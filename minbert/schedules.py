@@ -16,7 +16,12 @@ def linear(step: int, total: int, warmup: float) -> float:
 
 
 def slanted(step: int, total: int, warmup: float) -> float:
-    """A slanted triangle: rise from 1/32 to 1, then fall to 1/32.  Howard & Ruder 2018, equation 3."""
+    """A slanted triangle: rise from 1/32 to 1, then fall to 1/32 at `total`.  Howard & Ruder 2018, equation 3.
+
+    In their formula the rate reaches 1/32 after cut/warmup steps. That is `total` where warmup·total is an integer.
+    Elsewhere it is earlier, and then their rate goes on falling, even below 0 (total 19, warmup 0.1). Here the fall
+    always takes total-cut steps. With warmup = 0 their formula divides by 0, and here step 0 is the whole warm-up.
+    """
     ratio, cut = 32, max(1, int(warmup * total))
     p = step / cut if step < cut else 1 - (step - cut) / max(1, total - cut)
     return (1 + max(0.0, p) * (ratio - 1)) / ratio

@@ -16,6 +16,8 @@ Cost: no extra pass; a second copy of the weights, and two reads of all weights 
 
 Differences:
   D1  The penalty covers weights only, as in the authors' code: no bias, no LayerNorm. include="all" covers these, too.
+      The L2-SP of the MINE paper (its equation 2) is λ ‖w_S - w_S⁰‖², without ½ and without a term of the head:
+      --set l2sp.beta=0 l2sp.include=all l2sp.alpha=2λ.
   D2  AdamW's own decay, a pull to zero, is off for the parameters that the penalty covers.
   D3  α and β are the authors' for ResNet; no BERT value is published. The gradient goes through Adam's moments.
       |∇ penalty| / |∇ L| is .03 after 20 steps from the trained sample model (tests/regularizers/test_not_inert.py),

@@ -30,6 +30,7 @@ Differences:
   D3  The paper does not mention dropout, which decides the result. Here the noisy pass repeats the masks of the clean
       pass. `independent` is what two plain calls of a model do.
   D4  The gradient flows through both sides of the difference. Padding gets no noise and does not count.
+  D5  The paper trains without Adam's bias correction. Here it is on: --no-bias-correction turns it off.
 """
 
 from torch import Tensor
@@ -37,10 +38,10 @@ from torch import Tensor
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
 from regularizers.base import HIDDEN_STATES, Method, check_choice, check_layer, check_not_negative
-from regularizers.perturbation import DROPOUT, draw_noise, reference, second_pass_from_layer
+from regularizers.perturbation import DROPOUT, SIZES, reference, scaled_noise, second_pass_from_layer
 
 
-class Lnsr(Method):
+class Lnsr(Method):  # D5: the optimizer is that of the run
     fp32 = True
     neutral = {"weight": 0.0}
     needs = (HIDDEN_STATES,)
@@ -60,7 +61,7 @@ class Lnsr(Method):
         self.weight, self.layer, self.sigma, self.noise = weight, layer, sigma, noise
         self.relative, self.reduction, self.dropout = relative, reduction, dropout
         check_not_negative(self, "weight", "sigma", "relative")
-        check_choice(self, "noise", ("absolute", "relative"))
+        check_choice(self, "noise", SIZES)
         check_choice(self, "reduction", ("token", "sum"))
         check_choice(self, "dropout", DROPOUT)
 
@@ -72,19 +73,10 @@ class Lnsr(Method):
             return {}
         plain, start = reference(model, batch, clean, self.dropout), self.layer - 1
         x = plain.hidden[start]
-        noisy_x = x + self.draw(x.detach(), batch)  # the size of the noise has no gradient
+        noisy_x = x + scaled_noise(x, batch.attention_mask, self.noise, self.sigma, self.relative)  # D4
         noisy = second_pass_from_layer(model, batch, noisy_x, start, clean, self.dropout)  # D3
         layers = zip(noisy, plain.hidden[self.layer :], strict=True)
         return {"stability": self.weight * sum(self.distance(h, h0, batch) for h, h0 in layers)}  # (1) (2)
-
-    def draw(self, x: Tensor, batch: Batch) -> Tensor:
-        """Noise [B,T,D] for x [B,T,D], none on padding."""
-        noise = draw_noise(x, batch.attention_mask)  # D4
-        if self.noise == "absolute":
-            return self.sigma * noise
-        # Padding has noise of length 0: clamp keeps 0 / 0 away.
-        lengths = x.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        return self.relative * lengths * noise
 
     def distance(self, h: Tensor, h0: Tensor, batch: Batch) -> Tensor:
         """Two outputs of one layer, [B,T,D] each -> a scalar, the mean over the batch."""

@@ -19,8 +19,9 @@ Differences:
       makes it ten times too small. Adam hides that; clipping, and any other penalty, do not.
   D2  Each input of a linear layer has one mask entry, shared by all outputs, as in the authors' code: all weights that
       leave a neuron are mixed or kept together. mask="element" draws one entry for each weight.
-  D3  As in the authors' example, the weights of the linear layers of encoder and pooler are mixed. Biases, head,
-      embeddings and LayerNorms are not. All dropout except the head's is off, even if --dropout sets it.
+  D3  The weights of all linear layers of encoder and pooler are mixed; biases, head, embeddings and LayerNorms are not.
+      The authors' example.py mixes only a linear layer that follows a dropout, and a contributor's
+      example_huggingface.py all linear layers, heads too. All dropout except the head's is off, even with --dropout.
   D4  AdamW's decay to zero is off for the mixed weights.
 """
 

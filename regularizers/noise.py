@@ -21,25 +21,26 @@ Differences:
 from torch import Tensor, nn
 
 from minbert.classifier import SentenceModel
-from regularizers.base import Method, Wrapper, check_layer, check_not_negative
-from regularizers.perturbation import draw_noise
+from regularizers.base import Method, Wrapper, check_choice, check_layer, check_not_negative
+from regularizers.perturbation import SIZES, scaled_noise
 
 
 class Noise(Method):
     fp32 = True
     inserts = True
-    neutral = {"sigma": 0.0}
+    neutral = {"noise": "absolute", "sigma": 0.0}
 
-    def __init__(self, *, layer: int = 1, sigma: float = 1.5e-2):
+    def __init__(self, *, layer: int = 1, noise: str = "absolute", sigma: float = 1.5e-2, relative: float = 0.05):
         super().__init__()
-        self.layer, self.sigma = layer, sigma
-        check_not_negative(self, "sigma")
+        self.layer, self.noise, self.sigma, self.relative = layer, noise, sigma, relative
+        check_not_negative(self, "sigma", "relative")
+        check_choice(self, "noise", SIZES)
 
     def attach(self, model: SentenceModel) -> None:
         check_layer(self.layer, model)
-        if self.sigma:
+        if self.relative if self.noise == "relative" else self.sigma:
             layers, number = model.bert.layers, self.layer - 1
-            layers[number] = NoisyInput(self.sigma).wrap(layers[number])
+            layers[number] = NoisyInput(self.noise, self.sigma, self.relative).wrap(layers[number])
 
 
 class NoisyInput(Wrapper):
@@ -47,14 +48,14 @@ class NoisyInput(Wrapper):
 
     nesting_order = 9  # outside of every other wrapper of the layer
 
-    def __init__(self, sigma: float):
+    def __init__(self, noise: str, sigma: float, relative: float):
         super().__init__()
-        self.sigma = sigma
+        self.noise, self.sigma, self.relative = noise, sigma, relative
 
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]; mask [B,1,1,T]"""
         if self.training:
-            h = h + self.sigma * draw_noise(h, real=mask[:, 0, 0])  # (m1) D1
+            h = h + scaled_noise(h, mask[:, 0, 0], self.noise, self.sigma, self.relative)  # (m1) D1
         return self.base(h, mask, task)
 
     def merged(self, task: str) -> nn.Module:

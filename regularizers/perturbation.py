@@ -21,16 +21,32 @@ from minbert.classifier import Output, SentenceModel
 from minbert.random_state import GeneratorState, replay
 from minbert.task import Batch
 
-# The dropout masks of a second pass. "shared" repeats the masks of the clean pass. "independent" draws new masks.
-# "off" runs without dropout, and compares with a pass without dropout too.
+# The dropout masks of a second pass. "shared" repeats the masks of the clean pass. "independent" draws new masks, but
+# only from the perturbed place on: what comes before it is not computed again. "off" runs without dropout, and compares
+# with a pass without dropout too.
 DROPOUT = ("shared", "independent", "off")
 NOISE = ("uniform", "normal")  # U(-1, 1), N(0, 1)
+SIZES = ("absolute", "relative")  # see scaled_noise
 
 
 def draw_noise(like: Tensor, real: Tensor, kind: str = "normal") -> Tensor:
     """Draw noise [B,T,D] of size 1, in the shape of `like` [B,T,D]. Padding, where `real` [B,T] is 0, gets none."""
     noise = torch.randn_like(like) if kind == "normal" else 2 * torch.rand_like(like) - 1
     return noise * real.unsqueeze(-1)  # (B,T,D) * (B,T,1)
+
+
+def scaled_noise(x: Tensor, real: Tensor, size: str, sigma: float, relative: float) -> Tensor:
+    """Draw normal noise [B,T,D] for x [B,T,D]: none on padding, and no gradient through its size.
+
+    size="absolute": the entries have the standard deviation `sigma`. size="relative": the noise of each token is
+    `relative` times as long as the token's own vector.
+    """
+    noise = draw_noise(x, real)
+    if size == "absolute":
+        return sigma * noise
+    # Padding has noise of length 0: clamp keeps 0 / 0 away.
+    lengths = x.detach().norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)  # (B,T,1)
+    return relative * lengths * noise
 
 
 def reference(model: SentenceModel, batch: Batch, clean: Output, dropout: str) -> Output:

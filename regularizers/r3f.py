@@ -31,7 +31,9 @@ Differences:
   D3  For regression the penalty is the squared difference. The official code has no penalty there.
   D4  The gradient reaches the embedding table through both passes. The official code detaches the noisy vectors.
       at="embedding" puts the noise on the embedding output instead, where SMART has it. Padding gets no noise.
-  D5  s_max is exact, from the singular values of the head's small matrix. The official code uses power iterations.
+  D5  The paper asks for s_max(W) ≤ 1, an upper bound. The official code divides by s_max, so that it is always 1, and
+      so does this file. s_max is exact, from the singular values of the head's small matrix; the official code uses
+      power iterations.
 """
 
 import torch

@@ -58,13 +58,14 @@ class Evaluator:
         return results[self.model.tasks[0].name]
 
     def task_scores(self, task: Task, split: str) -> dict:
-        """{score, metrics, majority, failed, failure} of one task.
+        """{score, metrics, majority, failed, failure} of one task, and for a regression {regression}.
 
         A split can have several files. The metrics of MNLI's second one are named accuracy-mismatched, and the score is
         the mean over the files.
         """
         values: dict[str, float] = {}
         majority: dict[str, float] = {}
+        regression: dict[str, float] = {}
         failures = []
         for file in task.splits(split):
             logits, labels = self.logits(task.name, file), self.data[task.name][file].labels.numpy()
@@ -72,18 +73,22 @@ class Evaluator:
             of_file = metrics.compute_metrics(task, predictions, labels)
             baseline = metrics.majority_metrics(task, labels)
             scores = metrics.score(task, of_file), metrics.score(task, baseline)
-            if reason := metrics.failure_reason(logits, predictions, *scores):
+            if reason := metrics.failure_reason(logits, predictions, *scores, self.runtime.precision):
                 failures.append(f"{file}: {reason}")
             suffix = file.removeprefix(split)  # "" or "-mismatched"
             values |= {name + suffix: value for name, value in of_file.items()}
             majority |= {name + suffix: value for name, value in baseline.items()}
-        return {
+            if not task.labels:
+                described = metrics.describe_regression(predictions, labels)
+                regression |= {name + suffix: value for name, value in described.items()}
+        scores = {
             "score": metrics.score(task, values),
             "metrics": values,
             "majority": majority,
             "failed": bool(failures),
             "failure": "; ".join(failures),
         }
+        return scores | {"regression": regression} if regression else scores
 
 
 def combine_tasks(tasks: tuple[Task, ...], results: dict[str, dict]) -> dict:

@@ -194,8 +194,3 @@ def test_elsewhere_the_published_triangle_falls_below_0_and_ours_ends_at_a_32nd(
     rates = [SCHEDULES["slanted"](step, 19, 0.1) for step in range(20)]
     assert rates[:2] == [1 / 32, 1.0] and rates[-1] == pytest.approx(1 / 32)
     assert rates[1:] == sorted(set(rates[1:]), reverse=True)
-
-
-def test_a_slanted_triangle_without_warmup_still_has_one_step_of_it():
-    rates = [SCHEDULES["slanted"](step, 3, 0.0) for step in range(4)]
-    assert rates == pytest.approx([1 / 32, 1.0, (1 + 0.5 * 31) / 32, 1 / 32])

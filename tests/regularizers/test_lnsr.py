@@ -9,6 +9,7 @@ from minbert.bert import expand_attention_mask
 from minbert.errors import InputError
 from regularizers import build
 from regularizers.lnsr import Lnsr
+from regularizers.perturbation import scaled_noise
 
 
 @pytest.mark.parametrize("reduction", ["token", "sum"])
@@ -62,14 +63,6 @@ def test_the_penalty_is_zero_without_noise_and_grows_as_the_square_of_sigma():
     assert off == penalty_value(Lnsr(sigma=0.1), model, batch, model(batch))
 
 
-def test_relative_noise_is_five_percent_of_each_token():
-    _, batch, clean = clean_pass()
-    x, real = clean.hidden[0], batch.attention_mask
-    noise = Lnsr(noise="relative").draw(x, batch)
-    assert torch.allclose(noise.norm(dim=-1)[real], 0.05 * x.norm(dim=-1)[real])
-    assert not noise[~real].any()
-
-
 @pytest.mark.parametrize("noise", ["absolute", "relative"])
 def test_only_the_layers_from_b_run_again_and_both_sides_have_a_gradient(noise):
     """The size of the noise has no gradient."""
@@ -84,11 +77,23 @@ def test_only_the_layers_from_b_run_again_and_both_sides_have_a_gradient(noise):
     (gradient,) = torch.autograd.grad(penalty, x, retain_graph=True)
     h = x.detach().requires_grad_()
     torch.manual_seed(2)
-    noisy = model.bert.layers[2](h + method.draw(h.detach(), batch), expand_attention_mask(batch.attention_mask))
+    z = scaled_noise(h.detach(), batch.attention_mask, noise, 0.5, 0.05)
+    noisy = model.bert.layers[2](h + z, expand_attention_mask(batch.attention_mask))
     plain = model.bert.layers[2](h, expand_attention_mask(batch.attention_mask))
     real = batch.attention_mask
     by_hand = (((noisy - plain).square().sum(-1) * real).sum(-1) / real.sum(-1)).mean()
     assert torch.allclose(gradient, torch.autograd.grad(by_hand, h)[0], atol=1e-12)
+
+
+def test_independent_masks_are_new_only_from_the_perturbed_layer_on():
+    """Below it the noisy pass has the states of the clean pass: without noise, the input of that layer is the same."""
+    model, batch, clean = clean_pass(0.1)
+    inputs = []
+    for block in model.bert.layers:
+        block.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    assert penalty_value(Lnsr(layer=2, sigma=0.0, dropout="independent"), model, batch, clean) > 0.1
+    assert len(inputs) == 2 and torch.equal(inputs[0], clean.hidden[1])
+    assert not torch.equal(inputs[1], clean.hidden[2])
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,17 @@ from regularizers import build
 from regularizers.noise import Noise
 
 
+@pytest.mark.parametrize("noise", ["absolute", "relative"])
 @pytest.mark.parametrize("layer", [1, 3])
-def test_the_input_of_one_layer_is_noisy_in_training_and_no_input_in_evaluation(layer):
+def test_the_input_of_one_layer_is_noisy_in_training_and_no_input_in_evaluation(layer, noise):
     model, batch, clean = clean_pass(0.0)
-    Noise(layer=layer, sigma=0.3).attach(model)
+    Noise(layer=layer, noise=noise, sigma=0.3, relative=0.2).attach(model)
     torch.manual_seed(4)
     out = model(batch)
     torch.manual_seed(4)
-    h = clean.hidden[layer - 1] + 0.3 * torch.randn(5, 7, 12, dtype=torch.float64) * batch.attention_mask[..., None]
+    x, z = clean.hidden[layer - 1], torch.randn(5, 7, 12, dtype=torch.float64)
+    scale = 0.3 if noise == "absolute" else 0.2 * x.norm(dim=-1, keepdim=True) / z.norm(dim=-1, keepdim=True)
+    h = x + scale * z * batch.attention_mask[..., None]
     plain, _, _ = clean_pass(0.0)
     for number in range(layer - 1, 3):
         h = plain.bert.layers[number](h, expand_attention_mask(batch.attention_mask))
@@ -26,6 +29,19 @@ def test_the_input_of_one_layer_is_noisy_in_training_and_no_input_in_evaluation(
     assert torch.equal(out.hidden[layer - 1], clean.hidden[layer - 1])  # the layers below see no noise
     model.eval(), plain.eval()
     assert torch.equal(model(batch).logits, plain(batch).logits)
+
+
+@pytest.mark.parametrize("settings", [{"noise": "absolute", "sigma": 0.0}, {"noise": "relative", "relative": 0.0}])
+def test_noise_of_size_zero_inserts_nothing(settings):
+    model = make_model()
+    names = [name for name, _ in model.named_modules()]
+    Noise(**settings).attach(model)
+    assert [name for name, _ in model.named_modules()] == names
+
+
+def test_a_size_that_is_no_choice_is_refused():
+    with pytest.raises(InputError, match="--set noise: noise must be one of absolute, relative, not loud"):
+        build("noise", ["noise.noise=loud"])
 
 
 @pytest.mark.parametrize("layer", [0, 4])

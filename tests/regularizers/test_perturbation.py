@@ -8,6 +8,7 @@ from regularizers.perturbation import (
     DROPOUT,
     draw_noise,
     reference,
+    scaled_noise,
     second_pass,
     second_pass_from_layer,
     second_pass_from_words,
@@ -23,6 +24,22 @@ def test_noise_has_mean_zero_the_variance_of_its_kind_and_none_on_padding(kind, 
     assert not noise[~real].any()
     assert noise[real].mean().abs() < 5e-3 and noise[real].var().item() == pytest.approx(variance, rel=0.01)
     assert (noise.abs().max() <= 1) == (kind == "uniform")
+
+
+def test_absolute_noise_has_entries_of_one_standard_deviation_for_tokens_of_every_length():
+    x = torch.linspace(0.1, 7.0, 40).view(2, 20, 1) * torch.ones(2, 20, 500)
+    real = torch.arange(20) < torch.tensor([[20], [13]])
+    noise = scaled_noise(x, real, "absolute", sigma=0.3, relative=9.0)
+    assert noise[real].std().item() == pytest.approx(0.3, rel=0.02) and not noise[~real].any()
+    assert noise[0, 0].std().item() == pytest.approx(noise[0, 19].std().item(), rel=0.2)
+
+
+def test_relative_noise_is_a_share_of_the_length_of_each_token_and_its_size_has_no_gradient():
+    _, batch, clean = clean_pass()
+    x, real = clean.hidden[0].detach().requires_grad_(), batch.attention_mask
+    noise = scaled_noise(x, real, "relative", sigma=9.0, relative=0.3)
+    assert torch.allclose(noise.norm(dim=-1)[real], 0.3 * x.norm(dim=-1)[real], rtol=1e-12)
+    assert not noise[~real].any() and not noise.requires_grad
 
 
 def test_a_second_pass_with_shared_masks_repeats_the_clean_pass_from_every_start():

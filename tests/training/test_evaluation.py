@@ -7,6 +7,7 @@ from support.factories import COURSE, CPU, KINDS, make_dataset, make_model
 
 from minbert.data.tasks import choose_tasks
 from minbert.training.evaluation import Evaluator, combine_tasks, predict_logits
+from minbert.training.runtime import Runtime
 
 MNLI = KINDS["three classes"]
 
@@ -44,6 +45,15 @@ def test_a_failure_names_the_file():
     evaluator.cache["mnli", "dev-mismatched"] = np.eye(3)[parts["dev-mismatched"].labels.numpy().astype(int)]
     scores = evaluator.scores("dev")
     assert (scores["score"], scores["failed"], scores["failure"]) == (1.0, False, "")
+
+
+def test_how_far_rounding_reaches_follows_from_the_precision_of_the_run():
+    task = KINDS["regression"]
+    dataset = make_dataset(task, 20)
+    for precision, failed in (("fp32", False), ("bf16", True)):
+        evaluator = Evaluator(make_model(task), {task.name: {"dev": dataset}}, 8, Runtime(CPU.device, precision))
+        evaluator.cache = {(task.name, "dev"): 3 + 1e-3 * dataset.labels.numpy()[:, None]}
+        assert evaluator.scores("dev")["failed"] == failed
 
 
 def test_logits_are_computed_once_until_the_weights_change():
