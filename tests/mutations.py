@@ -1,115 +1,185 @@
 """Do the tests notice a mistake? Changes one place of the code at a time and runs the tests on a copy.
 
+    python tests/mutations.py --sample 200 --seed 1                   # of the whole project; takes hours
+    python tests/mutations.py --sample 200 --seed 1 --from 50 --to 100  # a part of the same sample
     python tests/mutations.py --files regularizers/smart.py --tests tests/regularizers/test_smart.py --sample 20
-    python tests/mutations.py --files minbert/losses.py minbert/optimizer.py --tests tests/model --sample 50 --seed 1
 
-A mutant is killed if the tests fail or run into the time limit. Survivors are printed with file and line: either a
-test is missing, or the change has no effect. The sample follows from the seed.
+A mutant is killed if the tests fail, or take far longer than without it. The tests nearest to the changed file run
+first, the rest of the suite only if they pass, and the slow tests last. Survivors are printed with file and line:
+either a test is missing, or the change has no effect. The sample follows from the seed, as long as the code stays.
 """
 
 import argparse
 import ast
 import copy
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+CODE = ("train.py", "multitask.py", "minbert/**/*.py", "regularizers/*.py")
+# Whole runs in other processes, which are killed, resumed or trained together.
+SLOW = ("tests/training/test_runtime.py::test_two_processes_train_as_one", "tests/training/test_resume.py")
 SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.Mod: ast.Mult,
+    ast.FloorDiv: ast.Mult, ast.MatMult: ast.Mult,
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.And: ast.Or, ast.Or: ast.And, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.USub: ast.UAdd,
+    ast.BitAnd: ast.BitOr, ast.USub: ast.UAdd,
 }  # fmt: skip
 
 
-def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """Every node that can be changed, with the kind of change. Docstrings and annotations are left alone."""
+class Mutant(NamedTuple):
+    """One change of one file: the bytes from `start` to `end` become `text`."""
+
+    file: Path
+    line: int
+    kind: str
+    start: int
+    end: int
+    text: str
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
+    """(kind, node that is replaced, node in its place) of all changes at this node."""
+    if type(getattr(node, "op", None)) in SWAPS:
+        other = copy.deepcopy(node)
+        other.op = SWAPS[type(node.op)]()
+        yield "operator", node, other
+    for place, operator in enumerate(getattr(node, "ops", [])):
+        if type(operator) in SWAPS:
+            other = copy.deepcopy(node)
+            other.ops[place] = SWAPS[type(operator)]()
+            yield "operator", node, other
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):  # axes and class-level flags too
+        yield "constant", node, ast.Constant(not node.value if isinstance(node.value, bool) else node.value + 1)
+    if isinstance(node, ast.If | ast.While | ast.IfExp):
+        yield "condition", node.test, ast.UnaryOp(ast.Not(), node.test)
+    if has_an_effect(node):
+        yield "statement", node, ast.Pass()
+    if isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
+        yield "return", node, ast.Return(ast.Constant(None))
+
+
+def has_an_effect(node: ast.AST) -> bool:
+    """Whether a statement does something, besides naming a value: calls, raises, changes an object."""
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Attribute | ast.Subscript) for target in node.targets)
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Constant)  # a docstring
+    return isinstance(node, ast.AugAssign | ast.Raise | ast.Continue | ast.Break)
+
+
+def mutants_of(file: Path) -> Iterator[Mutant]:
+    """All mutants of a file. Only the changed place is written anew, so all comments stay: tests read some of them."""
+    source = (ROOT / file).read_bytes()
+    lines = [0]  # where each line begins
+    for line in source.split(b"\n"):
+        lines.append(lines[-1] + len(line) + 1)
+    tree = ast.parse(source)
+    formatted = {id(node) for text in ast.walk(tree) if isinstance(text, ast.JoinedStr) for node in ast.walk(text)}
     for node in ast.walk(tree):
-        operators = getattr(node, "ops", None) or [getattr(node, "op", None)]
-        if type(operators[0]) in SWAPS:
-            yield node, "operator"
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and hasattr(node, "lineno"):
-            yield node, "constant"
-        if isinstance(node, ast.If | ast.While | ast.IfExp):
-            yield node, "condition"
-        if isinstance(node, ast.Expr | ast.AugAssign) and not isinstance(getattr(node, "value", None), ast.Constant):
-            yield node, "statement"
-        if isinstance(node, ast.Return) and node.value is not None:
-            yield node, "return"
+        if id(node) in formatted:  # Python 3.11 does not know the places inside an f-string
+            continue
+        for kind, old, new in changes(node):
+            start, end = lines[old.lineno - 1] + old.col_offset, lines[old.end_lineno - 1] + old.end_col_offset
+            text = ast.unparse(ast.fix_missing_locations(new))
+            if isinstance(new, ast.expr) and not isinstance(new, ast.Constant):
+                text = f"({text})"
+            yield Mutant(file, old.lineno, kind, start, end, text)
 
 
-def mutate(node: ast.AST, kind: str) -> None:
-    """Change the node in place."""
-    if kind == "operator":
-        if hasattr(node, "ops"):
-            node.ops[0] = SWAPS[type(node.ops[0])]()
-        else:
-            node.op = SWAPS[type(node.op)]()
-    elif kind == "constant":
-        node.value = not node.value if isinstance(node.value, bool) else node.value + 1
-    elif kind == "condition":
-        node.test = ast.UnaryOp(ast.Not(), node.test)
-    elif kind == "return":
-        node.value = ast.Constant(None)
-    else:  # the statement goes: a node cannot delete itself, so it becomes an expression without effect
-        node.__class__, node.value = ast.Expr, ast.Constant(None)
+def describe(mutant: Mutant) -> str:
+    old = (ROOT / mutant.file).read_bytes()[mutant.start : mutant.end].decode()
+    return f"{mutant.file}:{mutant.line} {mutant.kind}: {' '.join(old.split())[:60]} -> {mutant.text[:60]}"
 
 
-def mutants(files: list[Path]) -> list[tuple[Path, int, str, int]]:
-    """(file, number of the place, kind, line) of every possible mutant."""
-    found = []
-    for file in files:
-        for number, (node, kind) in enumerate(places(ast.parse((ROOT / file).read_text(encoding="utf-8")))):
-            found.append((file, number, kind, node.lineno))
-    return found
+def stages(file: Path) -> list[tuple[str, ...]]:
+    """Arguments of pytest, from the tests nearest to a file to those of the whole project."""
+    room = "tests/programs"
+    if file.parent != Path("."):
+        room = {"minbert": "tests/model"}.get(str(file.parent), f"tests/{file.parent.name}")
+    nearest = Path(room, f"test_{file.stem}.py")
+    fast = [f"--deselect={name}" for name in SLOW]
+    first = [(str(nearest), *fast)] if (ROOT / nearest).exists() else []
+    return [*first, (room, *fast), ("tests", f"--ignore={room}", *fast), SLOW]
 
 
-def apply(folder: Path, file: Path, number: int) -> None:
-    """Write the mutated file into the copy of the repository."""
-    tree = copy.deepcopy(ast.parse((ROOT / file).read_text(encoding="utf-8")))
-    node, kind = list(places(tree))[number]
-    mutate(node, kind)
-    (folder / file).write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
-
-
-def is_killed(folder: Path, tests: list[str], seconds: float) -> bool:
-    """Whether the tests fail in the copy."""
+def fails(folder: Path, tests: tuple[str, ...], seconds: float | None) -> bool:
+    """Whether tests fail in the copy, or take more than some seconds. To have no tests is no failure."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(
+        command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True, **silent
+    )
     try:
-        return subprocess.run(command, cwd=folder, capture_output=True, timeout=seconds).returncode != 0
+        return process.wait(seconds) not in (0, 5)
     except subprocess.TimeoutExpired:
         return True
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that the tests have started
+            process.wait()
+
+
+class Laboratory:
+    """A copy of the repository, and how long the tests may take in it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.limits = folder, {}
+        ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", "runs", ".*_cache")
+        shutil.copytree(ROOT, folder, ignore=ignored)
+
+    def kills(self, mutant: Mutant, tests: tuple[str, ...]) -> bool:
+        if tests not in self.limits:  # they must pass without a mutation
+            began = time.monotonic()
+            if fails(self.folder, tests, None):
+                sys.exit(f"the tests fail without a mutation: {' '.join(tests)}")
+            self.limits[tests] = 60 + 4 * (time.monotonic() - began)
+        path = self.folder / mutant.file
+        source = path.read_bytes()
+        path.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
+        try:
+            return fails(self.folder, tests, self.limits[tests])
+        finally:
+            path.write_bytes(source)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", nargs="+", type=Path, required=True, help="files to change")
-    parser.add_argument("--tests", nargs="+", required=True, help="tests to run, as for pytest")
+    parser.add_argument("--files", nargs="+", type=Path, help="files to change (default: the whole project)")
+    parser.add_argument("--tests", nargs="+", help="tests to run, as for pytest (default: the nearest, then the rest)")
+    parser.add_argument("--near", action="store_true", help="run only the tests of a file's own room")
     parser.add_argument("--sample", type=int, default=20, help="number of mutants (default 20)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--timeout", type=float, default=300, help="seconds for one run of the tests (default 300)")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="leave out the first mutants of the sample")
+    parser.add_argument("--to", type=int, dest="last", help="stop after this many of the sample")
     args = parser.parse_args()
-    candidates = mutants(args.files)
-    chosen = random.Random(args.seed).sample(candidates, min(args.sample, len(candidates)))
+    files = args.files or sorted(path.relative_to(ROOT) for pattern in CODE for path in ROOT.glob(pattern))
+    candidates = [mutant for file in files for mutant in mutants_of(file)]
+    random.Random(args.seed).shuffle(candidates)
+    chosen = candidates[: args.sample][args.first : args.last]
     killed = 0
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "copy"
-        ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", "runs", ".*_cache")
-        shutil.copytree(ROOT, folder, ignore=ignored)
-        if is_killed(folder, args.tests, args.timeout):
-            sys.exit("the tests fail without a mutation")
-        for file, number, kind, line in chosen:
-            apply(folder, file, number)
-            died = is_killed(folder, args.tests, args.timeout)
-            shutil.copy(ROOT / file, folder / file)
-            killed += died
-            print(f"{'killed  ' if died else 'SURVIVED'} {file}:{line} {kind}", flush=True)
-    print(f"{killed} of {len(chosen)} mutants killed")
+        laboratory = Laboratory(Path(temporary) / "copy")
+        for number, mutant in enumerate(chosen, start=args.first + 1):
+            tests = [tuple(args.tests)] if args.tests else stages(mutant.file)
+            if args.near:
+                tests = [some for some in tests if some[0] != "tests" and some != SLOW]
+            began = time.monotonic()
+            killer = next((some for some in tests if laboratory.kills(mutant, some)), None)
+            killed += killer is not None
+            result = f"killed by {killer[0]}" if killer else "SURVIVED"
+            print(f"{number} {describe(mutant)}: {result}, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{killed} of {len(chosen)} mutants killed, {killed / max(1, len(chosen)):.1%}")
 
 
 if __name__ == "__main__":

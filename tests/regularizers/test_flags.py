@@ -188,7 +188,7 @@ def test_fp32_is_true_if_and_only_if_a_method_perturbs_hidden_states_a_little(op
 def test_a_sum_computes_in_fp32_if_and_only_if_one_of_its_parts_does():
     parts = {option: only_part(build(option)) for option in OPTIONS}
     joined = [(one, other) for one, other in permutations(OPTIONS, 2) if not refuses(f"{one}+{other}")]
-    assert {parts[one].fp32 + parts[other].fp32 for one, other in joined} == {0, 1, 2}
+    assert len({(parts[one].fp32, parts[other].fp32) for one, other in joined}) == 4  # all four combinations
     for one, other in joined:
         assert build(f"{one}+{other}").fp32 == (parts[one].fp32 or parts[other].fp32), f"{one}+{other}"
 
