@@ -66,6 +66,10 @@ class Method(nn.Module):
     def after_step(self, model: SentenceModel, progress: float) -> None:
         """Called after each optimizer step. progress = the share of all steps that are done, 0 to 1."""
 
+    def report(self) -> dict[str, float]:
+        """Numbers to print at the end of a run, and to write into metrics.json."""
+        return {}
+
     # How a run calls attach and prepare. A method does not override these two.
 
     def attach_with_seed(self, model: SentenceModel, seed: int) -> None:
@@ -139,6 +143,9 @@ class Sum(Method):
     def after_step(self, model: SentenceModel, progress: float) -> None:
         for part in self.parts.values():
             part.after_step(model, progress)
+
+    def report(self) -> dict[str, float]:
+        return {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.report().items()}
 
 
 def replaces_loss(method: Method) -> bool:

@@ -77,7 +77,7 @@ class Bottleneck(InformationMethod):
     def states(self, output: Output, batch: Batch) -> Tensor:
         """X and the chosen T_i [B,1+layers,D]"""
         real = batch.attention_mask.unsqueeze(-1)  # (B,T,1)
-        x = (output.hidden[0] * real).sum(1) / real.sum(1)  # D3
+        x = ((output.hidden[0] * real).sum(1) / real.sum(1)).detach()  # D3
         chosen = self.chosen_layers(len(output.hidden) - 1)
         return torch.stack([x, *(output.hidden[i][:, 0] for i in chosen)], 1)  # D4
 
@@ -86,9 +86,8 @@ class Bottleneck(InformationMethod):
             return {}
         estimators = self.estimators[batch.task.name]
         z = estimators.project(self.states(clean, batch))  # D5
-        for _ in range(self.ascents):
-            estimators.ascend(z, self.optimizer)  # (m3)
-        return {"information": self.weight * self.cost(estimators.estimate(z), estimators.reference).sum()}
+        information = self.follow(estimators, z)  # (m3)
+        return {"information": self.weight * self.cost(information, estimators.reference).sum()}
 
     def cost(self, information: Tensor, reference: Tensor) -> Tensor:
         """What each pair of variables adds to the penalty [P], from its estimate and its reference [P]."""

@@ -84,7 +84,5 @@ class Mine(InformationMethod):
             return {}
         estimators = self.estimators[batch.task.name]
         z = estimators.project(self.states(clean, batch))  # D4
-        for _ in range(self.ascents):
-            estimators.ascend(z, self.optimizer)  # (7) D5
-        gap = estimators.estimate(z) - estimators.reference  # (8) D2
+        gap = self.follow(estimators, z) - estimators.reference  # (7) (8) D2 D5
         return {"information": self.weight * DISTANCES[self.mode](gap).sum()}  # (9) D1

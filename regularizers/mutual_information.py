@@ -6,9 +6,9 @@ at the best G. Belghazi et al. 2018 (arXiv:1801.04062v5) let a network G learn i
 pairs the joint consists of the B pairs (x_i, y_i). The marginals consist of all B² pairs (x_i, y_j), or of the B pairs
 (x_i, y_π(i)). With all pairs the estimate cannot exceed log B for any G: one batch cannot show more information.
 
-Estimates of the same dependence differ by nats if marginals, batch size, dropout or examples differ. So a reference
-must be measured like the values that are compared with it: `first_stage` sees the batches that `penalty` will see, with
-dropout on.
+Estimates of the same dependence differ by nats if marginals, batch size, dropout or examples differ, and an estimate is
+higher on a batch that the network has just learned from. So a reference must be measured like the values that are
+compared with it: `first_stage` sees the batches that `penalty` will see, with dropout on, and follows them as it does.
 
 P pairs of variables, V variables, B batch, D width, H hidden units of G, q projected width.
 """
@@ -43,11 +43,11 @@ MARGINALS = ("all_pairs", "permute")
 DISTANCES = {"abs": torch.abs, "squared": torch.square, "signed": lambda gap: gap}
 SMALLEST_BATCH, FEWEST_EXAMPLES = 8, 128  # an estimate from fewer examples is worthless
 DRAWS, ENOUGH = 4, 20_000  # passes over the data, each with new dropout masks; fewer if ENOUGH states need fewer
-# The first stage takes at most STEPS steps, with an evaluation after each EVERY of them. PATIENCE evaluations without a
-# gain end it.
-STEPS, EVERY, PATIENCE = 2000, 100, 5
+# The fit takes at most STEPS steps, with an evaluation after each EVERY of them. PATIENCE evaluations without a gain
+# end it. Then the networks follow REHEARSAL batches of the model that does not move.
+STEPS, EVERY, PATIENCE, REHEARSAL = 2000, 100, 5, 200
+NEAR_THE_LIMIT = 0.8  # an estimate above this share of log B can hardly rise
 MOMENTUM = 0.01  # of the running mean of e^G
-States = Callable[[Output, Batch], Tensor]  # (output of a pass, its batch) -> the variables [B,V,D]
 
 
 # The constructor is that of a dataclass: each hyper-parameter, with its type and default, stands once, and a subclass
@@ -68,7 +68,7 @@ class InformationMethod(Method):
     proj_dim: int | None = 16
     hidden: int = 256
     phi_lr: float = 5e-4
-    ascents: int = 1
+    ascents: int = 10
 
     def __post_init__(self):
         super().__init__()
@@ -105,7 +105,13 @@ class InformationMethod(Method):
 
     def prepare(self, model: SentenceModel, batches: Batches) -> None:
         if self.weight:
-            first_stage(self.name, self.estimators, model, batches, self.states, self.phi_lr)
+            first_stage(self, model, batches)
+
+    def follow(self, estimators: "Estimators", z: Tensor) -> Tensor:
+        """Let the estimators learn from the projected states z [B,V,q]. Returns their estimate on z, in nats [P]."""
+        for _ in range(self.ascents):
+            estimators.ascend(z, self.optimizer)
+        return estimators.estimate(z)
 
 
 class Estimators(nn.Module):
@@ -237,27 +243,40 @@ def large_enough(batch: Batch) -> bool:
 # The first stage.
 
 
-def first_stage(
-    option: str, estimators: nn.ModuleDict, model: SentenceModel, batches: Batches, states: States, lr: float
-) -> None:
+def first_stage(method: InformationMethod, model: SentenceModel, batches: Batches) -> None:
     """Fit each task's Estimators to the frozen model, and measure their references.
 
     Dropout is on, and each pass over the data draws new masks: so the states are like those of training. Raises
     InputError if a task has too few examples.
     """
+    if not any(module.p for module in model.modules() if isinstance(module, nn.Dropout)):
+        log_once("%s: the model has no dropout, so the estimators learn the training examples by heart", method.name)
     model.train()
-    for task, of_task in estimators.items():
-        draws = draw(option, of_task, model, partial(large_batches, batches, task), states)
-        fit(of_task, draws, lr)
-        if not is_distributed() or dist.get_rank() == 0:
-            logger.warning("%s: layers of the pretrained model on %s share %s", option, task, describe(of_task, draws))
+    for task, estimators in method.estimators.items():
+        draws = draw(method, estimators, model, partial(large_batches, batches, task))
+        converged = fit(estimators, draws, method.optimizer)
+        rehearse(method, estimators, draws)
+        log_once("%s: layers of the pretrained model on %s share %s", method.name, task, describe(estimators, draws))
+        if not converged:
+            log_once("%s: the estimates for %s still rose after %d steps, the limit", method.name, task, STEPS)
+
+
+def log_once(message: str, *values) -> None:
+    """Log a warning on one of the ranks."""
+    if not is_distributed() or dist.get_rank() == 0:
+        logger.warning(message, *values)
 
 
 def describe(estimators: Estimators, draws: list[list[Tensor]]) -> str:
-    """The references, and the most that a batch can show."""
-    values, rows = " ".join(f"{value:.2f}" for value in estimators.reference), len(draws[0][0])
-    limit = f"; {rows} examples show at most {math.log(rows):.2f}" if estimators.marginals == "all_pairs" else ""
-    return f"{values} nats{limit}"
+    """The references, the most that a batch can show, and a warning if they are near it."""
+    text = " ".join(f"{value:.2f}" for value in estimators.reference) + " nats"
+    if estimators.marginals != "all_pairs":
+        return text
+    rows = len(draws[0][0])
+    text += f"; {rows} examples show at most {math.log(rows):.2f}"
+    if estimators.reference.max() > NEAR_THE_LIMIT * math.log(rows):
+        text += ", which is too near: lower proj_dim, or take larger batches"
+    return text
 
 
 def large_batches(batches: Batches, task: str) -> Iterator[Batch]:
@@ -266,17 +285,18 @@ def large_batches(batches: Batches, task: str) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def draw(option: str, estimators: Estimators, model: SentenceModel, batches: Callable[[], Iterable[Batch]],
-         states: States) -> list[list[Tensor]]:  # fmt: skip
+def draw(
+    method: InformationMethod, estimators: Estimators, model: SentenceModel, batches: Callable[[], Iterable[Batch]]
+) -> list[list[Tensor]]:
     """Measure mean and std of the states. Then draw the projected states [B,V,q] of each batch, several times."""
     count, total, squares, number = 0, 0.0, 0.0, 0
     for batch in batches():
-        h = to_float32(states(model(batch), batch))
+        h = to_float32(method.states(model(batch), batch))
         total, squares = total + h.sum(0).cpu().double(), squares + h.square().sum(0).cpu().double()
         count, number = count + len(h), number + 1
     if count < FEWEST_EXAMPLES or number < 2:
         raise InputError(
-            f"--option {option} needs {FEWEST_EXAMPLES} inputs to train on, in two or more (micro-)batches of at least "
+            f"--option {method.name} needs {FEWEST_EXAMPLES} inputs to train on, in two or more (micro-)batches of at least "
             f"{SMALLEST_BATCH}, not {count} in {number}"
         )
     mean = total / count
@@ -285,17 +305,16 @@ def draw(option: str, estimators: Estimators, model: SentenceModel, batches: Cal
     estimators.mean.copy_(mean)
     estimators.std.copy_(std)
     draws = max(1, min(DRAWS, ENOUGH // count))
-    return [[estimators.project(states(model(batch), batch)) for batch in batches()] for _ in range(draws)]
+    return [[estimators.project(method.states(model(batch), batch)) for batch in batches()] for _ in range(draws)]
 
 
-def fit(estimators: Estimators, draws: list[list[Tensor]], lr: float) -> None:
+def fit(estimators: Estimators, draws: list[list[Tensor]], optimizer: torch.optim.Optimizer) -> bool:
     """Ascend on nine of ten batches until the smoothed bound on the tenth stops rising.
 
-    Each pair keeps its best parameters. Its reference is their bound on the tenth.
+    Each pair keeps its best parameters. Returns whether the bounds stopped rising before the limit of STEPS.
     """
     held_out = [z for batches in draws for z in batches[::10]]
     fitted = [z for batches in draws for k, z in enumerate(batches) if k % 10]
-    optimizer = adam(estimators, lr)
     smooth = best = measure(estimators, held_out)
     stale, best_state = 0, {name: value.clone() for name, value in estimators.state_dict().items()}
     for step in range(1, STEPS + 1):
@@ -310,7 +329,17 @@ def fit(estimators: Estimators, draws: list[list[Tensor]], lr: float) -> None:
             if stale == PATIENCE:
                 break
     estimators.load_state_dict(best_state)
-    estimators.reference.copy_(measure(estimators, held_out))
+    return stale == PATIENCE
+
+
+def rehearse(method: InformationMethod, estimators: Estimators, draws: list[list[Tensor]]) -> None:
+    """Follow the frozen model over REHEARSAL batches as if it were training. The mean estimates are the references.
+
+    The first half only lets the networks get used to it.
+    """
+    batches = [z for batches in draws for z in batches]
+    values = [method.follow(estimators, batches[step % len(batches)]) for step in range(REHEARSAL)]
+    estimators.reference.copy_(mean_over_ranks([torch.stack(values[REHEARSAL // 2 :]).mean(0)])[0])
 
 
 @torch.no_grad()

@@ -76,19 +76,21 @@ class Smart(Method):
         project: str = "clamp",
         dropout: str = "shared",
         mu: float = 1.0,
-        beta: tuple[float, float] = (0.99, 0.999),
+        half_life: float = 0.05,  # D8
+        beta: tuple[float, float] | None = None,
     ):
         super().__init__()
         default_sigma, default_eta = (eps, 100 * eps) if project == "clamp" else (1e-5, 1e-5)  # D3
         self.weight, self.eps, self.steps, self.project, self.dropout = weight, eps, steps, project, dropout
         self.sigma = default_sigma if sigma is None else sigma
         self.eta = default_eta if eta is None else eta
-        self.mu, self.beta = mu, beta
+        self.mu, self.half_life, self.beta = mu, half_life, beta
         self.teacher: SentenceModel | None = None
-        check_not_negative(self, "weight", "eps", "sigma", "eta", "steps", "mu")
+        self.steps_done, self.start_share = 0.0, 1.0  # the second: the share of θ₀ that the teacher still holds
+        check_not_negative(self, "weight", "eps", "sigma", "eta", "steps", "mu", "half_life")
         check_choice(self, "project", ("clamp", "normalize"))
         check_choice(self, "dropout", DROPOUT)
-        if not all(0 <= b <= 1 for b in beta):
+        if beta is not None and not all(0 <= b <= 1 for b in beta):
             raise ValueError(f"beta must be two numbers from 0 to 1, not {beta}")
 
     def attach(self, model: SentenceModel) -> None:
@@ -125,6 +127,7 @@ class Smart(Method):
         for _ in range(self.steps):
             delta.requires_grad_()
             change = batch.task.divergence(second_pass(model, batch, x + delta, clean, self.dropout), z)
+            change = change * len(batch)  # the sum: the step of an example must not depend on the size of its batch
             (gradient,) = torch.autograd.grad(change, delta)
             delta = self.ascend(delta.detach(), gradient) * real
         return delta
@@ -134,15 +137,35 @@ class Smart(Method):
         if self.project == "normalize":
             step = delta + self.eta * gradient
             return step / (step.abs().amax(-1, keepdim=True) + 1e-6)  # D3
-        gradient = gradient / (gradient.abs().amax((1, 2), keepdim=True) + 1e-12)  # (m5) D7
+        gradient = gradient / (gradient.abs().amax((1, 2), keepdim=True) + 1e-30)  # (m5) D7
         return (delta + self.eta * gradient).clamp(-self.eps, self.eps)  # (m6)
 
     @torch.no_grad()
     def after_step(self, model: SentenceModel, progress: float) -> None:
         if self.mu:
-            beta = self.beta[0] if progress <= 0.1 else self.beta[1]
+            self.steps_done += 1
+            beta = self.momentum(progress)
             for own, new in zip(self.teacher.parameters(), model.parameters(), strict=True):
                 own.lerp_(new, 1 - beta)  # (m4)
+            self.start_share *= beta
+
+    def momentum(self, progress: float) -> float:
+        """β of this step (m4)."""
+        if self.beta is not None:
+            return self.beta[0] if progress <= 0.1 else self.beta[1]
+        # One step is progress / steps_done of the run. A half-life of 0 is a teacher without memory.
+        return 0.5 ** (progress / self.steps_done / self.half_life) if self.half_life else 0.0
+
+    def report(self) -> dict[str, float]:
+        return {"start_in_teacher": self.start_share} if self.mu else {}
+
+    # Checkpoints hold what these two exchange: a resumed run goes on with the same numbers.
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self.steps_done, self.start_share], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.steps_done, self.start_share = state.tolist()
 
     def train(self, mode: bool = True) -> "Smart":
         super().train(mode)  # the teacher is a submodule: it would go into train mode too

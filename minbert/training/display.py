@@ -43,7 +43,15 @@ def describe_scores(scores: dict) -> str:
     """score 0.8262 (accuracy 0.7892, f1 0.8632; majority class 0.6838, 0.8122)"""
     values = ", ".join(f"{name} {value:.4f}" for name, value in scores["metrics"].items())
     majority = ", ".join(f"{value:.4f}" for value in scores["majority"].values())
-    return f"score {scores['score']:.4f} ({values}; majority class {majority})"
+    text = f"score {scores['score']:.4f} ({values}; majority class {majority})"
+    return f"{text}, {describe_regression(scores['regression'])}" if "regression" in scores else text
+
+
+def describe_regression(values: dict[str, float]) -> str:
+    """predictions 1.87 ± 0.61, labels 3.56 ± 1.02, mean squared error 3.82: means and standard deviations"""
+    predictions = f"predictions {values['prediction_mean']:.2f} ± {values['prediction_std']:.2f}"
+    labels = f"labels {values['label_mean']:.2f} ± {values['label_std']:.2f}"
+    return f"{predictions}, {labels}, mean squared error {values['mean_squared_error']:.2f}"
 
 
 def describe_kept_epoch(kept: dict, best: dict, last: dict) -> str:

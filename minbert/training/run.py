@@ -74,7 +74,8 @@ def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtim
             for split in splits_to_predict(task, settings):
                 logits = evaluator.logits(task.name, split)
                 folder.save_predictions(data[task.name][split], split, logits, frozen)
-        finish(folder, display, settings, history, totals | sizes | {"peak_memory_bytes": runtime.peak_memory()})
+        totals |= sizes | {"peak_memory_bytes": runtime.peak_memory(), "method": method.report()}
+        finish(folder, display, settings, history, totals)
 
 
 def read_splits(task: Task, settings: CommonSettings) -> dict[str, Examples]:
@@ -178,6 +179,8 @@ def finish(folder: RunFolder, display: Display, settings: CommonSettings, histor
     else:
         del values["tasks"]
     folder.write_metrics(values)
+    for name, value in totals["method"].items():
+        display.print(f"{name} {value:.4f}")
     display.print(describe_kept_epoch(kept, best, last))
     if scores["failed"]:
         display.print(f"FAILED RUN: {scores['failure']}")
