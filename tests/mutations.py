@@ -113,17 +113,17 @@ def stages(file: Path) -> list[tuple[str, ...]]:
     return [*first, (room, *fast), ("tests", f"--ignore={room}", *fast), SLOW]
 
 
-def fails(folder: Path, tests: tuple[str, ...], seconds: float | None) -> bool:
-    """Whether tests fail in the copy, or take more than some seconds. To have no tests is no failure."""
+def run_tests(folder: Path, tests: tuple[str, ...], seconds: float | None) -> str:
+    """ "" if the tests pass in the copy, or if there are none. Otherwise what went wrong."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(
         command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True, **silent
     )
     try:
-        return process.wait(seconds) not in (0, 5)
+        return "" if process.wait(seconds) in (0, 5) else "killed"
     except subprocess.TimeoutExpired:
-        return True
+        return "killed, too slow"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # with the processes that the tests have started
@@ -138,19 +138,37 @@ class Laboratory:
         ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", "runs", ".*_cache")
         shutil.copytree(ROOT, folder, ignore=ignored)
 
-    def kills(self, mutant: Mutant, tests: tuple[str, ...]) -> bool:
-        if tests not in self.limits:  # they must pass without a mutation
-            began = time.monotonic()
-            if fails(self.folder, tests, None):
-                sys.exit(f"the tests fail without a mutation: {' '.join(tests)}")
-            self.limits[tests] = 60 + 4 * (time.monotonic() - began)
+    def check(self, tests: tuple[str, ...]) -> None:
+        """The tests must pass without a mutation. The first time they run, the time is measured."""
+        if tests in self.limits:
+            return
+        began = time.monotonic()
+        if run_tests(self.folder, tests, None):
+            sys.exit(f"the tests fail without a mutation: {' '.join(tests)}")
+        self.limits[tests] = 60 + 4 * (time.monotonic() - began)
+
+    def try_mutant(self, mutant: Mutant, tests: tuple[str, ...]) -> str:
+        """What the tests say of a mutant: see run_tests."""
         path = self.folder / mutant.file
         source = path.read_bytes()
         path.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
         try:
-            return fails(self.folder, tests, self.limits[tests])
+            return run_tests(self.folder, tests, self.limits[tests])
         finally:
             path.write_bytes(source)
+
+
+    def judge(self, mutant: Mutant, stages: list[tuple[str, ...]]) -> str:
+        """Run one stage of tests after the other until a test fails. Says which, and in how many seconds."""
+        seconds = 0.0
+        for tests in stages:
+            self.check(tests)
+            began = time.monotonic()
+            result = self.try_mutant(mutant, tests)
+            seconds += time.monotonic() - began
+            if result:
+                return f"{result} by {tests[0]}, {seconds:.0f} s"
+        return f"SURVIVED, {seconds:.0f} s"
 
 
 def main() -> None:
@@ -174,11 +192,9 @@ def main() -> None:
             tests = [tuple(args.tests)] if args.tests else stages(mutant.file)
             if args.near:
                 tests = [some for some in tests if some[0] != "tests" and some != SLOW]
-            began = time.monotonic()
-            killer = next((some for some in tests if laboratory.kills(mutant, some)), None)
-            killed += killer is not None
-            result = f"killed by {killer[0]}" if killer else "SURVIVED"
-            print(f"{number} {describe(mutant)}: {result}, {time.monotonic() - began:.0f} s", flush=True)
+            result = laboratory.judge(mutant, tests)
+            killed += result.startswith("killed")
+            print(f"{number} {describe(mutant)}: {result}", flush=True)
     print(f"{killed} of {len(chosen)} mutants killed, {killed / max(1, len(chosen)):.1%}")
 
 

@@ -37,7 +37,13 @@ def test_masks_follow_from_seed_epoch_and_rows():
     rows = [3, 1, 4]
     ids = [masked(*which).collate(rows).input_ids for which in ((1, 0), (1, 0), (2, 0), (1, 1))]
     assert torch.equal(ids[0], ids[1]) and not torch.equal(ids[0], ids[2]) and not torch.equal(ids[0], ids[3])
-    assert (masked().collate([5]).labels != IGNORE).any()  # never a batch without a loss
+
+
+def test_every_batch_has_a_loss_the_token_after_its_first_cls_is_always_chosen():
+    data = masked()
+    for rows in ([row] for row in range(20)):
+        assert data.collate(rows).labels[0, 1] == data.dataset.collate(rows).input_ids[0, 1]
+    assert (data.collate(list(range(20))).labels[1:, 1] == IGNORE).any()
 
 
 def test_the_label_of_a_row_is_predicted_at_cls():
