@@ -26,8 +26,13 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("train.py", "multitask.py", "minbert/**/*.py", "regularizers/*.py")
-# Whole runs in other processes, which are killed, resumed or trained together.
-SLOW = ("tests/training/test_runtime.py::test_two_processes_train_as_one", "tests/training/test_resume.py")
+# Compiled layers, and whole runs that are killed, resumed or trained together.
+SLOW = (
+    "tests/training/test_loop.py::test_bf16_and_compiled_layers_train_as_float32_does",
+    "tests/training/test_keep.py",
+    "tests/training/test_resume.py",
+    "tests/training/test_runtime.py::test_two_processes_train_as_one",
+)
 SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.Mod: ast.Mult,
     ast.FloorDiv: ast.Mult, ast.MatMult: ast.Mult,
@@ -156,7 +161,6 @@ class Laboratory:
             return run_tests(self.folder, tests, self.limits[tests])
         finally:
             path.write_bytes(source)
-
 
     def judge(self, mutant: Mutant, stages: list[tuple[str, ...]]) -> str:
         """Run one stage of tests after the other until a test fails. Says which, and in how many seconds."""
