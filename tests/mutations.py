@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ("train.py", "multitask.py", "minbert/**/*.py", "regularizers/*.py")
 # Compiled layers, and whole runs that are killed, resumed or trained together.
 SLOW = (
+    "tests/programs/test_examples.py",
     "tests/training/test_loop.py::test_bf16_and_compiled_layers_train_as_float32_does",
     "tests/training/test_keep.py",
     "tests/training/test_resume.py",
