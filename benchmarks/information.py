@@ -17,18 +17,21 @@ from minbert.classifier import SentenceModel
 from minbert.task import Batch
 from regularizers import build
 from regularizers.mine import Mine
+from regularizers.mutual_information import adam, draw, fit
+from regularizers.mutual_information import measure as held_out_bound
 
 PLAIN, DEFAULT = "weight=0", ""
 
 
 def measure(model: SentenceModel, batches: list[Batch]) -> torch.Tensor:
-    """The information [P] between neighbouring layers, in nats, by fresh estimators."""
+    """The information [P] between neighbouring layers, in nats: the bound of fresh estimators on a held-out tenth."""
     torch.manual_seed(0)  # the same projections, first weights and order of the batches for every model
     method = Mine()
     method.attach(model)
-    method.prepare(model, lambda task: iter(batches))
     (estimators,) = method.estimators.values()
-    return estimators.reference
+    draws = draw(method, estimators, model.train(), lambda: iter(batches))
+    fit(estimators, draws, adam(estimators, lr=5e-4))
+    return held_out_bound(estimators, [z for batches in draws for z in batches[::10]])
 
 
 def main() -> None:

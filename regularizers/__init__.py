@@ -106,18 +106,19 @@ def convert(name: str, key: str, text: str):
     if key not in kinds:
         known = f"its hyper-parameters are {', '.join(kinds)}" if kinds else "it has no hyper-parameters"
         raise InputError(f"--set {name}.{key}: {name} does not know {key}; {known}")
-    kind, parts = kinds[key], get_args(kinds[key])
+    wanted = kinds[key]
+    kind = get_args(wanted)[0] if type(None) in get_args(wanted) else wanted  # float | None -> float
     try:
-        if type(None) in parts and text.lower() == "none":
+        if kind is not wanted and text.lower() == "none":
             return None
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         if get_origin(kind) is tuple:
-            return tuple(part(piece) for part, piece in zip(parts, text.split(","), strict=True))
-        return (parts[0] if parts else kind)(text)
+            return tuple(part(piece) for part, piece in zip(get_args(kind), text.split(","), strict=True))
+        return kind(text)
     except (ValueError, KeyError):
-        wanted = getattr(kind, "__name__", str(kind)) if not parts else str(kind)
-        raise InputError(f"--set {name}.{key}={text}: not a value of type {wanted}") from None
+        name_of_type = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+        raise InputError(f"--set {name}.{key}={text}: not a value of type {name_of_type}") from None
 
 
 def hyper_parameters(name: str) -> dict:

@@ -1,5 +1,7 @@
 """SMART by its equations, in float64 on tiny models."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.factories import KINDS, make_batch, make_model
@@ -8,7 +10,8 @@ from torch import nn
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.losses import symmetric_kl
-from regularizers import build
+from regularizers import build, smart
+from regularizers.perturbation import DROPOUT
 from regularizers.smart import Smart
 
 
@@ -127,7 +130,7 @@ def test_the_ascent_equals_its_equations_step_by_step(project):
     for _ in range(3):
         expected.requires_grad_()
         logits = model.head(model.encode(x + expected, batch)[-1], batch)
-        (g,) = torch.autograd.grad(symmetric_kl(logits, z), expected)
+        (g,) = torch.autograd.grad(5 * symmetric_kl(logits, z), expected)  # the sum over the 5 examples
         expected = expected.detach().clone()
         for row in range(5):
             real = batch.attention_mask[row]
@@ -140,6 +143,31 @@ def test_the_ascent_equals_its_equations_step_by_step(project):
                     expected[row, token] = moved / (moved.abs().max() + 1e-6)
             expected[row][~real] = 0
     assert torch.allclose(delta, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("dropout", DROPOUT)
+@pytest.mark.parametrize("project", ["clamp", "normalize"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_has_the_perturbations_of_its_micro_batches(kind, project, dropout, monkeypatch):
+    """With η so small that each step keeps the gradient's size. (A batch is cut between examples, not inputs.)"""
+    method, model, batch = ready(KINDS[kind], p=0.0, eta=1e-3, steps=2, project=project, dropout=dropout)
+    noise = torch.randn(len(batch.input_ids), 7, 12, dtype=torch.float64)
+    monkeypatch.setattr(smart, "draw_noise", lambda like, real: noise[chosen] * real.unsqueeze(-1))
+    chosen = torch.arange(len(noise))
+    whole = perturbation(method, model, batch)
+    for rows in (torch.arange(2), torch.arange(2, 5)):
+        chosen = torch.cat([rows, 5 + rows]) if batch.task.separate else rows
+        tensors = {name: getattr(batch, name)[chosen] for name in ("input_ids", "token_type_ids", "attention_mask")}
+        part = replace(batch, **tensors, labels=batch.labels[rows], index=batch.index[rows])
+        assert torch.allclose(perturbation(method, model, part), whole[chosen], rtol=1e-9, atol=1e-15)
+
+
+def test_a_step_of_the_ascent_does_not_vanish_with_the_gradient():
+    """The guard of the division must be far below any gradient: a flat head gives one of about 1e-15 here."""
+    method, model, batch = ready(p=0.0, eps=1e-5, sigma=1e-7)
+    with torch.no_grad():
+        model.heads["rte"].weight.mul_(1e-4)
+    assert (perturbation(method, model, batch).abs().amax((1, 2)) == 1e-5).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -191,6 +219,43 @@ def test_the_teacher_is_the_closed_form_of_its_moving_average():
     for own, e, first in zip(method.teacher.parameters(), expected, history):
         assert torch.allclose(own, e, atol=1e-12) and not torch.allclose(own, first)
         assert not own.requires_grad
+
+
+@pytest.mark.parametrize("steps", [7, 40])
+def test_the_share_of_the_start_in_the_teacher_halves_in_each_half_life(steps):
+    """The model jumps once, from θ₀ to another point, and stays there: the teacher lies between them."""
+    method, model, _ = ready(half_life=0.25)
+    start = [p.clone() for p in model.parameters()]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)
+    for step in range(1, steps + 1):
+        method.after_step(model, progress=step / steps)
+        share = 0.5 ** (step / steps / 0.25)
+        assert method.report() == {"start_in_teacher": pytest.approx(share, rel=1e-12)}
+        for own, first in zip(method.teacher.parameters(), start, strict=True):
+            assert torch.allclose(own, first + (1 - share), rtol=1e-12)
+
+
+def test_a_half_life_of_zero_is_a_teacher_without_memory():
+    method, model, _ = ready(half_life=0.0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)
+    method.after_step(model, progress=0.1)
+    assert all(torch.equal(a, b) for a, b in zip(method.teacher.parameters(), model.parameters(), strict=True))
+    assert method.report() == {"start_in_teacher": 0.0}
+
+
+def test_a_restored_method_goes_on_with_its_teacher():
+    method, model, _ = ready()
+    for step in range(1, 4):
+        method.after_step(model, progress=step / 10)
+    other = ready()[0]
+    other.load_state_dict(method.state_dict())
+    for m in (method, other):
+        m.after_step(model, progress=0.4)
+    assert other.report() == method.report() != {"start_in_teacher": 1.0}
 
 
 def test_the_proximal_term_is_zero_at_the_teacher_and_not_away_from_it():
