@@ -1,0 +1,44 @@
+"""What a user sees of the progress: a bar on a terminal, lines where there is none."""
+
+import io
+import sys
+
+import pytest
+
+from minbert.training.display import Display
+
+ROW = {
+    "step": 3, "steps": 9, "epoch": 2, "loss": 1.5, "losses": {"sst5": 1.0, "sts": 2.0}, "lr": 1e-3,
+    "penalty": {"a": 0.25, "b": 0.5}, "tokens_per_second": 1234.4, "seconds_left": 62.0,
+}  # fmt: skip
+TEXT = "loss 1.5000 (sst5 1.0000, sts 2.0000)  penalty 0.7500  lr 1.0e-03  1234 tokens/s"
+
+
+def shown(row: dict, show_tasks: bool = True, active: bool = True) -> None:
+    display = Display(9, show_tasks, active)
+    display.show_row(row)
+    display.close()
+
+
+def test_without_a_terminal_each_row_of_the_log_is_one_line(capsys):
+    shown(ROW)
+    assert capsys.readouterr() == (f"step 3/9  epoch 2  {TEXT}  01:02 left\n", "")
+    shown(ROW | {"penalty": {}}, show_tasks=False)
+    assert capsys.readouterr().out == "step 3/9  epoch 2  loss 1.5000  lr 1.0e-03  1234 tokens/s  01:02 left\n"
+
+
+def test_on_a_terminal_a_bar_stands_in_place_of_the_lines(monkeypatch, capsys):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    shown(ROW)
+    assert "3/9" in terminal.getvalue() and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_only_the_main_process_shows_anything(monkeypatch, capsys, on_terminal):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: on_terminal
+    monkeypatch.setattr(sys, "stderr", terminal)
+    shown(ROW, active=False)
+    assert terminal.getvalue() == capsys.readouterr().out == ""
