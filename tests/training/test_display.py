@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from minbert.training.display import Display
+from minbert.training.display import Display, describe_kept_epoch, describe_scores
 
 ROW = {
     "step": 3, "steps": 9, "epoch": 2, "loss": 1.5, "losses": {"sst5": 1.0, "sts": 2.0}, "lr": 1e-3,
@@ -32,7 +32,8 @@ def test_on_a_terminal_a_bar_stands_in_place_of_the_lines(monkeypatch, capsys):
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
     shown(ROW)
-    assert "3/9" in terminal.getvalue() and capsys.readouterr().out == ""
+    assert "3/9" in terminal.getvalue() and "loss 1.5000" in terminal.getvalue()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("on_terminal", [False, True])
@@ -42,3 +43,20 @@ def test_only_the_main_process_shows_anything(monkeypatch, capsys, on_terminal):
     monkeypatch.setattr(sys, "stderr", terminal)
     shown(ROW, active=False)
     assert terminal.getvalue() == capsys.readouterr().out == ""
+
+
+def test_scores_of_a_regression_come_with_the_spread_of_its_predictions():
+    scores = {"score": 0.75, "metrics": {"pearson": 0.75}, "majority": {"pearson": 0.0}}
+    assert describe_scores(scores) == "score 0.7500 (pearson 0.7500; majority class 0.0000)"
+    values = {"prediction_mean": 1.87, "prediction_std": 0.61, "label_mean": 3.56, "label_std": 1.02}
+    text = describe_scores(scores | {"regression": values | {"mean_squared_error": 3.82}})
+    assert text.endswith("predictions 1.87 ± 0.61, labels 3.56 ± 1.02, mean squared error 3.82")
+
+
+def test_the_kept_epoch_is_compared_with_the_last_or_the_best():
+    first, second, third = ({"epoch": e, "dev": {"score": s}} for e, s in ((1, 0.25), (2, 0.5), (3, 0.25)))
+    assert describe_kept_epoch(second, second, third) == "kept epoch 2, the best on dev: the last, epoch 3, has 0.2500"
+    assert describe_kept_epoch(third, second, third) == "kept epoch 3, the last: epoch 2 has the best dev score, 0.5000"
+    for best in (first, third):  # the best is the first of equals
+        expected = "kept epoch 3, the last: no epoch has a better dev score"
+        assert describe_kept_epoch(third, best, third) == expected
