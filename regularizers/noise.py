@@ -7,15 +7,17 @@ noise on the input of one layer in the clean pass of training, and adds no penal
 Objective (x^b input of layer b):
   (m1)  min_θ  E[L(f(x^b + ε; θ), y)],   ε_i ~ N(0, σ²)
 
-Symbols:  paper | code       | default
-          b     | self.layer | 1, the embedding output
-          σ     | self.sigma | 1.5e-2, as in lnsr.py; not given
+Symbols:  paper | code       | default | where
+          b     | self.layer | 1, the embedding output | (m1)
+          σ     | self.relative | 0.2 of the root mean square of the token's entries, see D2 | (m1)
+          σ     | self.sigma | with noise="absolute": 1.5e-2, as in lnsr.py | (m1)
 
-Cost: no extra pass; only the noise is drawn.
+Cost: no extra pass; only the noise is drawn. All passes run in float32.
 
 Differences:
   D1  The noise is on a layer's input. The paper says that it is on the output of the layer below. Padding gets no
       noise, and there is none in evaluation.
+  D2  σ is not given. TABLE
 """
 
 from torch import Tensor, nn
@@ -28,9 +30,9 @@ from regularizers.perturbation import SIZES, scaled_noise
 class Noise(Method):
     fp32 = True
     inserts = True
-    neutral = {"noise": "absolute", "sigma": 0.0}
+    neutral = {"relative": 0.0}
 
-    def __init__(self, *, layer: int = 1, noise: str = "absolute", sigma: float = 1.5e-2, relative: float = 0.05):
+    def __init__(self, *, layer: int = 1, noise: str = "relative", sigma: float = 1.5e-2, relative: float = 0.2):  # D2
         super().__init__()
         self.layer, self.noise, self.sigma, self.relative = layer, noise, sigma, relative
         check_not_negative(self, "sigma", "relative")

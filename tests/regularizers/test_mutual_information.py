@@ -34,11 +34,10 @@ def test_the_estimate_of_gaussians_is_their_known_information(rho, marginals, mo
     monkeypatch.setattr(mutual_information, "EVERY", 100)
     torch.manual_seed(0)
     estimators = Estimators([(0, 1)], 2, 1, None, 16, marginals)
-    mutual_information.fit(estimators, [list(gaussians(rho, 12_800, seed=1).split(64))], 1e-2)
+    mutual_information.fit(estimators, [list(gaussians(rho, 12_800, seed=1).split(64))], adam(estimators, 1e-2))
     found = mutual_information.measure(estimators, gaussians(rho, 40_000, seed=2).split(400)).item()
     truth = -math.log(1 - rho**2) / 2
     assert abs(found - truth) < (0.05 * truth if rho else 0.03), (found, truth)
-    assert abs(estimators.reference.item() - truth) < 0.1
 
 
 def wild(marginals="all_pairs", seed: int = 0, scale: float = 1.0) -> tuple[Estimators, torch.Tensor]:
@@ -171,7 +170,7 @@ def test_the_networks_with_the_best_bound_on_held_out_batches_are_kept(monkeypat
     ascend = Estimators.ascend
     monkeypatch.setattr(Estimators, "ascend", lambda self, z, o: (used.append(int(z[0, 0, 0])), ascend(self, z, o)))
     batches = [torch.full((8, 3, 4), float(k)).double() for k in range(25)]
-    mutual_information.fit(estimators, [batches, batches], 1e-3)
+    assert mutual_information.fit(estimators, [batches, batches], adam(estimators, 1e-3))
     assert set(used) == set(range(25)) - {0, 10, 20} and seen[0][0] == 6
     assert len(used) == 7 * 20  # smoothed: .5 .65 .32 .16 ...: the second is best
     best = seen[2][1]
@@ -183,16 +182,23 @@ def test_the_networks_with_the_best_bound_on_held_out_batches_are_kept(monkeypat
 
 
 @pytest.mark.parametrize("option", INFORMATION)
-def test_at_the_first_step_estimates_are_near_their_references(option, monkeypatch):
-    """Within two standard deviations over batches. So the references are from states with dropout, like these."""
-    monkeypatch.setattr(mutual_information, "STEPS", 300)
-    monkeypatch.setattr(mutual_information, "EVERY", 50)
-    method, model, batches = prepared(option)
+def test_a_model_that_never_moves_has_gaps_whose_mean_is_zero_within_noise(option, monkeypatch):
+    """Two epochs of a second stage in which the model has learning rate 0, with new masks in each pass."""
+    for name, value in {"STEPS": 300, "EVERY": 50, "DRAWS": 4, "REHEARSAL": 100}.items():
+        monkeypatch.setattr(mutual_information, name, value)
+    method, model, batches = prepared(option, size=640)
     estimators = method.estimators[TASK.name]
     assert (estimators.reference > 0.05).all() and (estimators.reference < math.log(16)).all()
+    model.train()
+    gaps = []
     with torch.no_grad():
-        values = torch.stack([estimators(method.states(model.train()(b), b)) for b in batches[TASK.name]])
-    assert ((values.mean(0) - estimators.reference).abs() < 2 * values.std(0)).all(), (values, estimators.reference)
+        for batch in 2 * batches[TASK.name]:
+            z = estimators.project(method.states(model(batch), batch))
+            gaps.append(method.follow(estimators, z) - estimators.reference)
+    gaps = torch.stack(gaps)
+    # The mean of 80 gaps, and the reference is a mean of 50. Neighbours are not independent, so three standard errors.
+    noise = 3 * gaps.std(0) * (1 / 80 + 1 / 50) ** 0.5
+    assert (gaps.mean(0).abs() < noise).all(), (gaps.mean(0), noise)
 
 
 @pytest.mark.parametrize("task", [TASK, KINDS["separate classes"]], ids=lambda task: f"separate={task.separate}")
@@ -230,9 +236,9 @@ def test_the_first_stage_depends_on_its_seed_alone(option):
 def test_the_estimators_of_a_task_see_the_batches_of_that_task_alone(option, monkeypatch):
     seen, draw = [], mutual_information.draw
 
-    def spy(option, estimators, model, batches, states):
+    def spy(method, estimators, model, batches):
         seen.append({batch.task.name for batch in batches()})
-        return draw(option, estimators, model, batches, states)
+        return draw(method, estimators, model, batches)
 
     monkeypatch.setattr(mutual_information, "draw", spy)
     method, model, batches = prepared(option, TASK, KINDS["regression"])

@@ -54,7 +54,7 @@ KINDS = {
 }
 
 # A first stage long enough to go through all its parts; what it finds is tested in test_mutual_information.py.
-QUICK = {"STEPS": 10, "EVERY": 5, "DRAWS": 2, "FEWEST_EXAMPLES": 16}
+QUICK = {"STEPS": 10, "EVERY": 5, "DRAWS": 2, "FEWEST_EXAMPLES": 16, "REHEARSAL": 6}
 
 
 def make_model(*tasks, seed: int = 0, **changes) -> SentenceModel:
