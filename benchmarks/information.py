@@ -38,6 +38,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--measured", type=int, default=2000, help="number of examples to measure on (default 2000)")
     parser.add_argument("--set", action="append", default=[], help='a row of the table: "weight=0.1 ascents=10"')
+    parser.add_argument("--no-plain", action="store_true")
     args = parser.parse_args()
     laboratory, rows = Laboratory(args), {}
     measured = laboratory.dataset("train", args.measured)
@@ -46,7 +47,7 @@ def main() -> None:
     for seed in args.seeds:
         b = measure(laboratory.pretrained(seed), batches)
         print(f"seed {seed}: b {' '.join(f'{value:.2f}' for value in b)}", flush=True)
-        for setting in [PLAIN, *(args.set or [DEFAULT])]:
+        for setting in ([] if args.no_plain else [PLAIN]) + (args.set or [DEFAULT]):
             model, scores = laboratory.fine_tune(build("mine", [f"mine.{text}" for text in setting.split()]), seed)
             moved = measure(model, batches) - b
             rows.setdefault(setting, []).append((scores["score"], moved.abs().sum().item()))

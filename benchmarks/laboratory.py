@@ -31,6 +31,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     return parser
 
@@ -45,7 +46,7 @@ class Laboratory:
     def dataset(self, split: str, size: int | None = None) -> Dataset:
         """The first examples of a split, or all of them."""
         examples = subset(read_examples(self.task, self.args.data, split), size)
-        return Dataset(self.task, examples, self.tokenizer, 256)
+        return Dataset(self.task, examples, self.tokenizer, self.args.max_length)
 
     def pretrained(self, seed: int) -> SentenceModel:
         """The pretrained model with a fresh head."""

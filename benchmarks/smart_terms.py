@@ -69,7 +69,9 @@ def methods(mean_label: float) -> dict:
         "constant target 0": lambda: Sum({"target": ConstantTarget(0.0)}),
         "constant target mean": lambda: Sum({"target": ConstantTarget(mean_label)}),
         "start at mean": lambda: Sum({"start": StartAt(mean_label)}),
-        "start at mean, half-life 0.05": lambda: Sum({"start": StartAt(mean_label), "smart": build("smart").parts["smart"]}),
+        "start at mean, half-life 0.05": lambda: Sum(
+            {"start": StartAt(mean_label), "smart": build("smart").parts["smart"]}
+        ),
     }
 
 
@@ -79,7 +81,11 @@ def main() -> None:
     args = parser.parse_args()
     laboratory = Laboratory(args)
     rows = methods(laboratory.train.labels.mean().item())
-    print("| setting | dev score | mean squared error | predictions, mean | predictions, sd | θ₀ in teacher |\n" + "|---" * 6 + "|")
+    print(
+        "| setting | dev score | mean squared error | predictions, mean | predictions, sd | θ₀ in teacher |\n"
+        + "|---" * 6
+        + "|"
+    )
     for name in args.rows or rows:
         values = []
         for seed in args.seeds:

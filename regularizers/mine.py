@@ -65,7 +65,7 @@ from regularizers.mutual_information import DISTANCES, InformationMethod, large_
 class Mine(InformationMethod):
     name = "mine"
 
-    weight: float = 0.01  # D7
+    weight: float = 0.1  # D7
     mode: str = "abs"
 
     def __post_init__(self):

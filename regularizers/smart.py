@@ -3,7 +3,7 @@ Regularized Optimization.  Jiang et al., ACL 2020, arXiv:1911.03437v5.
 
 Idea: a small change of the input should not change the answer. Gradient ascent finds the worst small change of the
 embeddings, and the change of the answer that it causes is penalised. A second penalty keeps each step short: it holds
-the model's answers near those of the teacher, a slowly moving average of the model itself.
+the model's answers near those of the teacher, a moving average of the model itself.
 
 Objective, (§3.1) and (§3.2), numbered by us (B batch, T tokens, D width; x = embedding output [B,T,D];
 f = logits [B,C]):
@@ -15,14 +15,14 @@ f = logits [B,C]):
 and the maximum of (m2) by Algorithm 1: start at x̃ = x + ν, ν ~ N(0, σ²); T_x̃ times
   (m5)  g̃ = ∇_x̃ ℓ_s / ‖∇_x̃ ℓ_s‖_∞        (m6)  x̃ ← Proj(x̃ + η g̃)
 
-Symbols:  paper   | code          | default      | where
-          λ_s     | self.weight   | 1            | (m1)
-          ε       | self.eps      | 1e-2, see D1 | (m2)
-          σ       | self.sigma    | ε            | Algorithm 1
-          η       | self.eta      | 100 ε        | (m6)
-          T_x̃     | self.steps    | 1            | Algorithm 1
-          μ       | self.mu       | 1            | (m3)
-          β       | self.beta     | 0.99, then 0.999 after a tenth of the steps | (m4)
+Symbols:  paper   | code           | default      | the paper's | where
+          λ_s     | self.weight    | 1            | 1, 3 or 5   | (m1)
+          ε       | self.eps       | 1e-2, see D1 | 1e-5        | (m2)
+          σ       | self.sigma     | ε            | 1e-5        | Algorithm 1
+          η       | self.eta       | 100 ε        | 1e-3        | (m6)
+          T_x̃     | self.steps     | 1            | 1           | Algorithm 1
+          μ       | self.mu        | 1            | 1           | (m3)
+          β       | self.half_life | 0.05 of the run, see D8 | self.beta = 0.99, then 0.999 after a tenth | (m4)
 
 Cost: 1 forward and 1 backward to the embeddings for each of `steps`; 1 forward from the embeddings and its part of the
 joint backward; 1 forward of the teacher; a second copy of θ. With dropout="off" one more forward, of the clean input.
@@ -39,15 +39,22 @@ Differences:
       gives the same share as 1e-5: all of it is dropout. project="normalize": .0017 | .18 shared, .010 | .24
       independent.
   D2  The paper does not mention dropout. Here the perturbed passes repeat the masks of the clean pass. The authors'
-      code (namisan/mt-dnn) draws new masks (`independent`), which penalises dropout noise.
-  D3  project="normalize" is what that code computes. It divides each token's step by the largest entry of the step, so
-      ‖x̃ - x‖_∞ is about 1 for every value of its `epsilon`, which only guards the division. σ and η are then 1e-5,
-      and ε is not used.
+      code draws new ones (`independent`, here for everything above the embeddings), which penalises dropout noise.
+  D3  project="normalize" is the projection of that code (namisan/mt-dnn, commit 3228e7c): it divides each token's step
+      by the largest entry of the step. Its `epsilon` only guards this division, so ‖x̃ - x‖_∞ is about 1 for every
+      value of it. σ and η are 1e-5 there, and ε is not used. That is random noise of norm 1: the cosine of the
+      perturbation and its random start is COSINE or more (python -m benchmarks.smart_ascent). That code also
+      compares in one direction in the ascent, has noise on padding, and embeds the perturbed vectors a second time
+      (positions and LayerNorm), which alone changes the answers about as much as the noise does (TWICE).
   D4  The initial noise is clamped into the ball, too. Padding is never perturbed.
   D5  ℓ_s has its full gradient. That code detaches one side of each half, which halves the gradient near equality.
   D6  There is one optimizer step for each proximal problem (m3). The teacher runs without dropout.
   D7  Where the sentences of a pair are encoded separately, the ball is that of the pair: the ‖·‖_∞ of a pair is the
       larger one of its two sentences. But the gradient of each sentence is normalised by itself.
+  D8  The teacher's β is 2^(-1 / (half_life · number of steps)): its half-life is a share of the run. With the paper's
+      β, which suit runs of 10,000 steps and more, the teacher of a short run is the untrained model: it holds .64 of
+      θ₀ after 234 steps. In a regression (m3) is then a pull to 0, which halves the predictions.
+      `beta=0.99,0.999` is the paper's.
 """
 
 import copy
