@@ -1,4 +1,4 @@
-"""GLUE scores compared with transformers, five seeds of each: the same batches and recipe (lr 5e-5, batch 32, 3 epochs).
+"""GLUE scores compared with transformers, five seeds of each: same batches, same recipe (lr 5e-5, batch 32, 3 epochs).
 
     python -m benchmarks.glue_scores --model $MODEL --data $DATA --tasks mrpc cola stsb     # needs transformers
 

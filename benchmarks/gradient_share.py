@@ -36,7 +36,8 @@ ROWS = {
     "smart": [row for mode in MODES for row in sweep("smart", "eps", SIZES, mode, "mu=0")]
     + [["smart.project=normalize", "smart.mu=0", f"smart.{mode}"] for mode in MODES],
     "r3f": [row for mode in MODES for row in sweep("r3f", "eps", (*SIZES, 5e-2), mode)],
-    "lnsr": [row for mode in MODES for row in sweep("lnsr", "sigma", SIZES, mode)] + [["lnsr.noise=relative"]],
+    "lnsr": [row for mode in MODES for row in sweep("lnsr", "sigma", SIZES, mode, "noise=absolute")]
+    + sweep("lnsr", "relative", (1e-2, 2e-2, 3e-2, 5e-2), "noise=relative"),
     "noise": sweep("noise", "sigma", (1.5e-2, 5e-2, 1e-1, 2e-1, 3e-1, 5e-1), "noise=absolute")
     + sweep("noise", "relative", (5e-2, 1e-1, 2e-1, 3e-1, 5e-1), "noise=relative"),
     "l2sp": sweep("l2sp", "alpha", (1e-3, 1e-2, 1e-1, 1)),
@@ -81,13 +82,15 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--task", default="mrpc")
     parser.add_argument("--option", default="smart", choices=list(ROWS))
+    parser.add_argument("--containing", default="", help="only rows with this text, e.g. dropout=shared")
     args = parser.parse_args()
+    rows = [settings for settings in ROWS[args.option] if args.containing in " ".join(settings)]
     task = TASKS[args.task]
     dataset = Dataset(task, read_examples(task, args.data, "train"), load_tokenizer(args.model), 256)
     batches = dataset.shuffled(32, seed=0, epoch=0)
     torch.manual_seed(0)
     model = SentenceModel(BertModel.from_pretrained(args.model), [task])
-    methods = [build(args.option, settings) for settings in ROWS[args.option]]
+    methods = [build(args.option, settings) for settings in rows]
     if args.option != "noise":  # its wrapper would put noise into the clean pass, too
         for method in methods:
             method.attach(model)
@@ -97,7 +100,7 @@ def main() -> None:
     settings = Settings(lr=5e-5, warmup=0.1)
     fit(Objective(model, build("finetune")), FixedSteps(dataset, batches), no_scores, settings, setup("cpu"))
     print(f"{'':42} new head   after one epoch")
-    for method, settings, first in zip(methods, ROWS[args.option], start):
+    for method, settings, first in zip(methods, rows, start):
         print(f"{' '.join(settings):42} {first:8.1e}   {share(model, method, dataset, batches[:8]):8.1e}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning inside a benchmark's own process: for what train.py cannot show, as the model itself or a special method."""
+"""Fine-tuning inside a benchmark's own process: for measures of the model itself, and for special methods."""
 
 import argparse
 import statistics

@@ -30,6 +30,19 @@ def test_layers_are_compared_with_the_mean_of_the_real_embeddings(layers, chosen
     assert list(zip(estimators.left, estimators.right)) == [(0, 1), (0, 2), (0, 3), (0, 4)]
 
 
+@pytest.mark.parametrize("option", ["ib", "ib-sp"])
+def test_the_input_is_a_constant(option):
+    """Information about the input is changed at the layers. The gradient must not change the input instead."""
+    method, model, batch = ready(option)
+    states = method.states(model(batch), batch)
+    embeddings = model.bert.embeddings.token.weight
+    through_x, through_t = (
+        torch.autograd.grad(s.sum(), embeddings, allow_unused=True, retain_graph=True)[0]
+        for s in (states[:, 0], states[:, 1])
+    )
+    assert through_x.abs().max() == 0 and through_t.abs().max() > 0
+
+
 @pytest.mark.parametrize("layers, count", [(1, 1), (3, 3), (4, 4), (7, 4)])
 def test_top4_takes_as_many_layers_as_there_are_up_to_four(layers, count):
     assert len(build("ib", ["ib.layers=top4"]).parts["ib"].chosen_layers(layers)) == count

@@ -1,5 +1,6 @@
 """Estimators of mutual information against closed forms and slow loops; the first stage; what their methods share."""
 
+import itertools
 import math
 
 import pytest
@@ -256,6 +257,59 @@ def test_too_few_examples_for_a_first_stage_are_refused(option, monkeypatch):
     with pytest.raises(InputError, match=rf"--option {option} needs 128 inputs .* not 112 in 7"):
         prepared(option, size=112)
     prepared(option, size=128)
+
+
+def test_the_references_are_the_mean_of_what_the_second_stage_would_see(monkeypatch):
+    """Seven passes over five batches, each with new masks. The first half of the estimates does not count."""
+    monkeypatch.setattr(mutual_information, "REHEARSAL", 7)
+    method, model, batches = prepared("mine", size=80)
+    estimators, seen, values = method.estimators["rte"], [], []
+    follow = method.follow
+
+    def spy(estimators, z):
+        seen.append(z)
+        values.append(follow(estimators, z))
+        return values[-1]
+
+    monkeypatch.setattr(method, "follow", spy)
+    mutual_information.rehearse(method, estimators, model, lambda: iter(batches["rte"]))
+    assert len(seen) == 7 and torch.equal(estimators.reference, (values[3] + values[4] + values[5] + values[6]) / 4)
+    assert seen[0].shape == seen[5].shape and not torch.equal(seen[0], seen[5])  # one batch, twice
+
+
+@pytest.mark.parametrize("enough, passes", [(79, 1), (80, 1), (160, 2), (1000, 4)])
+def test_large_sets_are_drawn_fewer_times(enough, passes, monkeypatch):
+    for name, value in {"ENOUGH": enough, "DRAWS": 4}.items():
+        monkeypatch.setattr(mutual_information, name, value)
+    method, model, batches = prepared("mine", size=80)
+    draws = mutual_information.draw(method, method.estimators["rte"], model, lambda: iter(batches["rte"]))
+    assert [len(z) for z in draws] == [5] * passes
+    assert len({z[0].sum().item() for z in draws}) == passes  # with new masks
+
+
+@pytest.mark.parametrize("dropout, warns", [(0.0, True), (0.1, False)])
+def test_a_model_without_dropout_is_named(dropout, warns, caplog):
+    prepared("mine", dropout=dropout)
+    assert ("mine: the model has no dropout" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("limit, warns", [(10, True), (1000, False)])
+def test_a_first_stage_that_ends_at_the_limit_says_so(limit, warns, caplog, monkeypatch):
+    monkeypatch.setattr(mutual_information, "STEPS", limit)
+    monkeypatch.setattr(mutual_information, "PATIENCE", 2)
+    values = itertools.chain([0.0, 1.0, 2.0, 3.0], itertools.repeat(0.0))  # of each evaluation: they stop rising
+    monkeypatch.setattr(mutual_information, "measure", lambda *_: torch.full((2,), next(values)))
+    prepared("mine")
+    assert (f"mine: the estimates for rte still rose after {limit} steps, the limit" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("share, warns", [(0.79, False), (0.81, True)])
+@pytest.mark.parametrize("marginals", ["all_pairs", "permute"])
+def test_references_near_the_limit_of_a_batch_are_named(marginals, share, warns):
+    estimators, _ = wild(marginals)
+    estimators.reference.copy_(torch.tensor([0.1, share * math.log(16)]))
+    text = mutual_information.describe(estimators, [[torch.zeros(16, 3, 4)]])
+    assert ("too near" in text) == (warns and marginals == "all_pairs")
 
 
 def test_a_resumed_run_has_no_first_stage(tmp_path, monkeypatch):
