@@ -6,8 +6,8 @@ The estimators of the option `mine` are fitted as its first stage fits them: to 
 dropout or without, projected to 16 dimensions or not. Printed are estimates for three pairs of layers, in nats: mean ±
 standard deviation over batches of 32, with all pairs of examples. No estimate can exceed log 32.
 
-"held out" is the tenth of the batches on which the fit was stopped; its mean is the reference of `mine`. The other rows
-are the examples of the fit: their fitted states, and new passes. Fine-tuning starts at "new pass with dropout".
+"held out" is the tenth of the batches on which the fit was stopped. The other rows are the examples of the fit: their
+fitted states, and new passes. Fine-tuning starts at "new pass with dropout".
 """
 
 import itertools
@@ -24,7 +24,7 @@ from minbert.data.tasks import TASKS
 from minbert.task import Batch
 from minbert.tokenizer import load_tokenizer
 from regularizers.mine import Mine
-from regularizers.mutual_information import DRAWS, SMALLEST_BATCH, Estimators, first_stage
+from regularizers.mutual_information import DRAWS, SMALLEST_BATCH, Estimators, draw, fit
 
 
 class RecordedModel:
@@ -32,9 +32,6 @@ class RecordedModel:
 
     def __init__(self, passes: list[list[torch.Tensor]]):
         self.states = itertools.chain.from_iterable(itertools.cycle(passes))
-
-    def train(self) -> None:
-        """The states are recorded: nothing to do."""
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         return next(self.states)
@@ -77,9 +74,9 @@ def main() -> None:
         torch.manual_seed(0)
         method = Mine(proj_dim=proj_dim)
         method.attach(model)
-        first_stage(
-            "mine", method.estimators, RecordedModel(passes), lambda task: batches, lambda h, _: h, method.phi_lr
-        )
+        method.states = lambda recorded, batch: recorded
+        estimators = method.estimators[task.name]
+        fit(estimators, draw(method, estimators, RecordedModel(passes), lambda: iter(batches)), method.optimizer)
         print(f"proj_dim={proj_dim}, fitted to states {kind}")
         rows = {
             "held out": passes[0][::10],
@@ -88,7 +85,7 @@ def main() -> None:
             "new pass without": without_held_out(without),
         }
         for name, states in rows.items():
-            print(f"  {name:36}{describe(method.estimators[task.name], states, chosen)}", flush=True)
+            print(f"  {name:36}{describe(estimators, states, chosen)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -298,8 +298,8 @@ def draw(
         count, number = count + len(h), number + 1
     if count < FEWEST_EXAMPLES or number < 2:
         raise InputError(
-            f"--option {method.name} needs {FEWEST_EXAMPLES} inputs to train on, in two or more (micro-)batches of at least "
-            f"{SMALLEST_BATCH}, not {count} in {number}"
+            f"--option {method.name} needs {FEWEST_EXAMPLES} inputs to train on, in two or more (micro-)batches of at "
+            f"least {SMALLEST_BATCH}, not {count} in {number}"
         )
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=1e-10).sqrt()
