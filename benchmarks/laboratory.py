@@ -53,12 +53,13 @@ class Laboratory:
         torch.manual_seed(seed)
         return SentenceModel(BertModel.from_pretrained(self.args.model), [self.task])
 
-    def fine_tune(self, method: Sum, seed: int) -> tuple[SentenceModel, dict]:
-        """A model that was trained with the method, and its dev scores."""
+    def fine_tune(self, method: Sum, seed: int, **changes) -> tuple[SentenceModel, dict]:
+        """A model that was trained with the method, and its dev scores. `changes` are fields of Settings."""
         args, model = self.args, self.pretrained(seed)
         method.attach_with_seed(model, seed)
         sampler = BatchSampler(self.train, args.batch_size, seed, args.epochs)
-        settings = Settings(lr=args.lr, warmup=0.1, batch_size=args.batch_size, seed=seed, data_seed=seed)
+        lr = next(iter(method.parts.values())).lr or args.lr  # some options want their own
+        settings = Settings(lr=lr, warmup=0.1, batch_size=args.batch_size, seed=seed, data_seed=seed, **changes)
         runtime = setup("cpu", "fp32")
         fit(Objective(model, method), sampler, lambda epoch: {}, settings, runtime)
         return model, Evaluator(model, {self.task.name: {"dev": self.dev}}, args.batch_size, runtime).scores("dev")

@@ -1,29 +1,52 @@
 """Studies on the embedded sample, many seeds each; results in sample/README.md.
 
-    python -m benchmarks.sample_study pretraining       # the committed weights beside random ones
+    python -m benchmarks.sample_study pretraining       # the committed weights compared with random ones
     python -m benchmarks.sample_study few-samples       # bias correction and length of training, 20 seeds
-    python -m benchmarks.sample_study options           # every option of train.py on 500 examples, 5 seeds
+    python -m benchmarks.sample_study options           # every option where plain fine-tuning overfits, 20 seeds
+    python -m benchmarks.sample_study options --rows mine smart+l2sp
 
-Each row is a setting: mean, standard deviation (n - 1), lowest and highest dev score, and how many runs failed (not
-better than the majority class, or one class for all examples; Mosbach et al. 2021).
+Each row is a setting: mean, standard deviation (n - 1), lowest and highest dev accuracy on RTE, and how many runs failed
+(not better than the majority class, or one class for all examples; Mosbach et al. 2021).
 """
 
 import argparse
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 import sample
-from benchmarks.common import train_run
+from benchmarks.laboratory import Laboratory, make_parser
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.config import BertConfig
 from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.weights import save_model
-from regularizers import OPTIONS
+from regularizers import OPTIONS, build
+
+HEADER = "| setting | mean | standard deviation | lowest | highest | failed runs |\n|---|---|---|---|---|---|"
+
+
+def laboratory(flags: str) -> Laboratory:
+    return Laboratory(make_parser("").parse_args(flags.split()))
+
+
+def run_seeds(name: str, seeds: int, run: Callable[[int], dict]) -> list[float]:
+    """Run a setting with all seeds, print its row without a line end, and return its scores."""
+    results = [run(seed) for seed in range(seeds)]
+    scores, failed = [result["score"] for result in results], sum(result["failed"] for result in results)
+    numbers = (statistics.mean(scores), statistics.stdev(scores), min(scores), max(scores))
+    print(f"| {name} | {' | '.join(f'{number:.3f}' for number in numbers)} | {failed} of {seeds} |", end="", flush=True)
+    return scores
+
+
+def print_row(name: str, seeds: int, flags: str, **changes) -> None:
+    lab = laboratory(flags)
+    run_seeds(name, seeds, lambda seed: lab.fine_tune(build("finetune"), seed, **changes)[1])
+    print(flush=True)
 
 
 def random_weights(folder: Path) -> str:
@@ -35,60 +58,65 @@ def random_weights(folder: Path) -> str:
     return str(folder)
 
 
-def print_row(name: str, seeds: int, *arguments: str) -> None:
-    """Run a setting with all seeds, and print its row."""
-    scores, failed = [], 0
-    for seed in range(seeds):
-        metrics = train_run(*arguments, "--seed", seed)
-        scores.append(metrics["score"] or 0.0)  # None if a loss was not finite
-        failed += metrics["failed"]
-    numbers = (statistics.mean(scores), statistics.stdev(scores), min(scores), max(scores))
-    print(f"| {name} | {' | '.join(f'{number:.3f}' for number in numbers)} | {failed} of {seeds} |", flush=True)
-
-
 def pretraining() -> None:
-    print_row(f"pretrained, lr {sample.RECIPE['lr']:g}", 5)
+    print(HEADER)
+    print_row(f"pretrained, lr {sample.RECIPE['lr']:g}", 5, "")
     with tempfile.TemporaryDirectory() as folder:
         model = random_weights(Path(folder) / "random")
-        epochs = str(sample.RECIPE["epochs"])
         for lr in ("1e-4", "5e-4", "1e-3"):
-            print_row(f"random, lr {lr}", 5, "--model", model, "--lr", lr, "--epochs", epochs)
+            print_row(f"random weights, lr {lr}", 5, f"--model {model} --lr {lr}")
 
 
 FEW_SAMPLES = (  # learning rate, bias correction, epochs
-    ("1e-3", False, "3"),
-    ("1e-3", True, "3"),
-    ("5e-4", False, "3"),
-    ("5e-4", True, "3"),
-    ("5e-4", False, "8"),
-    ("5e-4", True, "8"),
+    ("1e-3", False, 3),
+    ("1e-3", True, 3),
+    ("5e-4", False, 3),
+    ("5e-4", True, 3),
+    ("5e-4", False, 8),
+    ("5e-4", True, 8),
 )
 
 
 def few_samples() -> None:
+    print(HEADER)
     for lr, corrected, epochs in FEW_SAMPLES:
         name = f"lr {lr}, {'with' if corrected else 'no'} bias correction, {epochs} epochs"
-        correction = "--bias-correction" if corrected else "--no-bias-correction"
-        few = ("--train-size", "250", "--batch-size", "16", "--lr", lr, correction, "--epochs", epochs)
-        print_row(name, 20, *few)
+        flags = f"--train-size 250 --batch-size 16 --lr {lr} --epochs {epochs}"
+        print_row(name, 20, flags, bias_correction=corrected)
 
 
-def options() -> None:
-    for option in OPTIONS:
-        # R-Drop compares two draws of the dropout masks, and the sample's model has no dropout of its own.
-        dropout = ("--dropout", "0.1") if option == "rdrop" else ()
-        print_row(" ".join([option, *dropout]), 5, "--option", option, "--train-size", "500", *dropout)
+def options(rows: list[str]) -> None:
+    """Fine-tuning on 250 examples with a large rate overfits: a setting in which methods differ."""
+    print(HEADER.replace("failed runs |", "failed runs | difference | p |") + "---|---|")
+    lab = laboratory("--train-size 250 --lr 1e-3 --epochs 8")
+    plain = run_seeds("finetune", 20, lambda seed: lab.fine_tune(build("finetune"), seed)[1])
+    print(" | |")
+    for option in rows or [name for name in OPTIONS if name != "finetune"]:
+        scores = run_seeds(option, 20, lambda seed: lab.fine_tune(build(option), seed)[1])
+        differences = [one - other for one, other in zip(scores, plain, strict=True)]
+        print(f" {statistics.mean(differences):+.3f} | {paired_p_value(differences):.4f} |", flush=True)
 
 
-STUDIES = {"pretraining": pretraining, "few-samples": few_samples, "options": options}
+def paired_p_value(differences: list[float], draws: int = 20_000) -> float:
+    """The share of random signs of the differences whose mean is at least as far from 0: a two-sided permutation test.
+
+    Two runs with the same seed have the same head and the same order of the examples, so they make a pair.
+    """
+    values, generator = torch.tensor(differences, dtype=torch.float64), torch.Generator().manual_seed(0)
+    signs = 2 * torch.randint(2, (draws, len(values)), generator=generator) - 1
+    as_far = (signs * values).mean(1).abs() >= values.mean().abs() - 1e-12
+    return (as_far.sum().item() + 1) / (draws + 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=list(STUDIES))
+    parser.add_argument("study", choices=["pretraining", "few-samples", "options"])
+    parser.add_argument("--rows", nargs="+", default=[], help="only these options")
     args = parser.parse_args()
-    print("| setting | mean | sd | lowest | highest | failed |\n|---|---|---|---|---|---|")
-    STUDIES[args.study]()
+    if args.study == "options":
+        options(args.rows)
+    else:
+        {"pretraining": pretraining, "few-samples": few_samples}[args.study]()
 
 
 if __name__ == "__main__":

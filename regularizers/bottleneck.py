@@ -99,7 +99,7 @@ class BottleneckStart(Bottleneck):
     name = "ib-sp"
 
     mode: str = "abs"
-    ascents: int = 1
+    ascents: int = 5
 
     def __post_init__(self):
         super().__post_init__()

@@ -22,7 +22,7 @@ Symbols:  paper   | code            | default          | where
                   | self.proj_dim   | 16, see D4       | input of G
                   | self.marginals  | all_pairs, see D5 | (7)
 
-Cost: no extra pass of BERT. For each pair of layers, G runs on B² pairs, eleven times forward and backward. First stage:
+Cost: no extra pass of BERT. For each pair of layers, G runs on B² pairs, 11 times forward and backward. First stage:
 up to five forward passes over the training set, 100 more batches, and up to 3,000 steps of G. |∇ λR| / |∇ L| on the
 trained sample model (tests/regularizers/test_not_inert.py): .5 on RTE, .3 on STS-B.
 

@@ -13,6 +13,7 @@ compared with it: `first_stage` sees the batches that `penalty` will see, with d
 P pairs of variables, V variables, B batch, D width, H hidden units of G, q projected width.
 """
 
+import copy
 import itertools
 import logging
 import math
@@ -68,8 +69,8 @@ class InformationMethod(Method):
     marginals: str = "all_pairs"
     proj_dim: int | None = 16
     hidden: int = 256
-    phi_lr: float = 2e-3
-    ascents: int = 10
+    phi_lr: float = 1e-3
+    ascents: int = 5
 
     def __post_init__(self):
         super().__init__()
@@ -109,10 +110,14 @@ class InformationMethod(Method):
             first_stage(self, model, batches)
 
     def follow(self, estimators: "Estimators", z: Tensor) -> Tensor:
-        """Let the estimators learn from the projected states z [B,V,q]. Returns their estimate on z, in nats [P]."""
+        """Estimate the information in the projected states z [B,V,q], in nats [P]. Then let the estimators learn from z.
+
+        In this order, because an estimate is higher on a batch that the network has just learned from.
+        """
+        information = copy.deepcopy(estimators).estimate(z)  # the copy stays as it is until the backward pass
         for _ in range(self.ascents):
             estimators.ascend(z, self.optimizer)
-        return estimators.estimate(z)
+        return information
 
 
 class Estimators(nn.Module):
