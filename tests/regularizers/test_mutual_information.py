@@ -343,6 +343,7 @@ def test_a_resumed_run_has_no_first_stage(tmp_path, monkeypatch):
 def test_the_model_and_the_estimators_each_learn_from_their_own_gradient_alone(option):
     method, model, batch = ready(option)
     clean = model(batch)
+    method.penalty(model, batch, clean)  # new networks may estimate less than 0, for which `ib` has no gradient
     networks = {n: p.detach().clone() for n, p in method.named_parameters()}
     weights = {n: p.detach().clone() for n, p in model.named_parameters()}
     penalty = method.penalty(model, batch, clean)["information"]
@@ -391,6 +392,16 @@ def test_a_micro_batch_of_fewer_than_eight_examples_has_no_penalty(option):
     assert all(torch.equal(t, networks[n]) for n, t in method.state_dict().items())
     batch = make_batch(TASK, rows=8, tokens=10)
     assert method.penalty(model, batch, model(batch)).keys() == {"information"}
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_a_batch_is_estimated_before_the_networks_learn_from_it(option):
+    method, model, batch = ready(option)
+    estimators = method.estimators["rte"]
+    z = estimators.project(method.states(model(batch), batch))
+    before = estimators.estimate(z)
+    assert torch.equal(method.follow(estimators, z), before)
+    assert (estimators.estimate(z) > before).all()
 
 
 @pytest.mark.parametrize("option", INFORMATION)
