@@ -69,8 +69,8 @@ class InformationMethod(Method):
     marginals: str = "all_pairs"
     proj_dim: int | None = 16
     hidden: int = 256
-    phi_lr: float = 1e-3
-    ascents: int = 5
+    phi_lr: float = 2e-3
+    ascents: int = 10
 
     def __post_init__(self):
         super().__init__()
