@@ -110,9 +110,9 @@ class InformationMethod(Method):
             first_stage(self, model, batches)
 
     def follow(self, estimators: "Estimators", z: Tensor) -> Tensor:
-        """Estimate the information in the projected states z [B,V,q], in nats [P]. Then let the estimators learn from z.
+        """Estimate the information in projected states z [B,V,q], in nats [P]; then let the estimators learn from z.
 
-        In this order, because an estimate is higher on a batch that the network has just learned from.
+        In this order, because an estimate is higher on a batch that the networks have just learned from.
         """
         information = copy.deepcopy(estimators).estimate(z)  # the copy stays as it is until the backward pass
         for _ in range(self.ascents):
