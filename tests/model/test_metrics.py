@@ -48,6 +48,17 @@ def test_correlations_equal_their_textbook_formulas_with_ties_too(seed):
     assert metrics.spearman(x, y) == pytest.approx(slow_pearson(slow_ranks(x), slow_ranks(y)))
 
 
+def test_a_regression_is_described_by_its_error_and_by_means_and_deviations():
+    x, y = [1.5, 2.0, 4.0, 0.5], [1.0, 5.0, 3.0, 0.0]
+    values = metrics.describe_regression(np.array(x, np.float32), np.array(y))
+    assert values.pop("mean_squared_error") == pytest.approx((0.25 + 9 + 1 + 0.25) / 4)
+    for name, numbers in (("prediction", x), ("label", y)):
+        mean = sum(numbers) / 4
+        assert values.pop(f"{name}_mean") == pytest.approx(mean)
+        assert values.pop(f"{name}_std") == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in numbers) / 4))
+    assert values == {}
+
+
 def test_undefined_metrics_are_0():
     zeros, mixed = np.zeros(4, int), np.array([0, 1, 1, 0])
     assert metrics.f1(zeros, zeros) == 0

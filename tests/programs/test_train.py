@@ -45,6 +45,8 @@ def test_a_whole_run_learns_and_writes_its_folder(arguments, tmp_path):
     assert settings["versions"]["torch"] == torch.__version__
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 64 and set(rows[0]["penalty"]) == {"smart.smoothness", "smart.proximal"}
+    assert metrics["method"] == {"smart.start_in_teacher": pytest.approx(0.5 ** (1 / 0.05))}  # 20 half-lives of 0.05
+    assert f"smart.start_in_teacher {metrics['method']['smart.start_in_teacher']:.4f}" in done.stdout
     assert BertModel.from_pretrained(folder / "model").config.hidden_size == 12
     assert (folder / "model" / "tokenizer.json").exists()
     assert not [p for p in folder.rglob("*") if p.name.startswith(".")]

@@ -56,6 +56,18 @@ def test_how_far_rounding_reaches_follows_from_the_precision_of_the_run():
         assert evaluator.scores("dev")["failed"] == failed
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_regression_reports_the_spread_of_its_predictions(kind):
+    task = KINDS[kind]
+    dev = {split: make_dataset(task, 20) for split in task.splits("dev")}
+    evaluator = Evaluator(make_model(task), {task.name: dev}, 8, CPU)
+    scores = evaluator.scores("dev")
+    assert ("regression" in scores) == (not task.labels)
+    if not task.labels:
+        predictions = evaluator.logits(task.name, "dev")[:, 0]
+        assert scores["regression"]["prediction_mean"] == pytest.approx(predictions.mean(), abs=1e-6)
+
+
 def test_logits_are_computed_once_until_the_weights_change():
     model, dataset = make_model(MNLI), make_dataset(MNLI, 9)
     evaluator = Evaluator(model, {"mnli": {"dev": dataset}}, 4, CPU)
