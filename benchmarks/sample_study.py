@@ -3,7 +3,7 @@
     python -m benchmarks.sample_study pretraining       # the committed weights compared with random ones
     python -m benchmarks.sample_study few-samples       # bias correction and length of training, 20 seeds
     python -m benchmarks.sample_study options           # every option where plain fine-tuning overfits, 20 seeds
-    python -m benchmarks.sample_study options --rows mine smart+l2sp
+    python -m benchmarks.sample_study options --rows mine "smart smart.mu=0"
 
 Each row is a setting: mean, standard deviation (n - 1), lowest and highest dev accuracy on RTE, and how many runs failed
 (not better than the majority class, or one class for all examples; Mosbach et al. 2021).
@@ -91,8 +91,9 @@ def options(rows: list[str]) -> None:
     lab = laboratory("--train-size 250 --lr 1e-3 --epochs 8")
     plain = run_seeds("finetune", 20, lambda seed: lab.fine_tune(build("finetune"), seed)[1])
     print(" | |")
-    for option in rows or [name for name in OPTIONS if name != "finetune"]:
-        scores = run_seeds(option, 20, lambda seed: lab.fine_tune(build(option), seed)[1])
+    for row in rows or [*(name for name in OPTIONS if name != "finetune"), "smart smart.mu=0", "smart smart.weight=0"]:
+        option, *settings = row.split()
+        scores = run_seeds(row, 20, lambda seed: lab.fine_tune(build(option, settings), seed)[1])
         differences = [one - other for one, other in zip(scores, plain, strict=True)]
         print(f" {statistics.mean(differences):+.3f} | {paired_p_value(differences):.4f} |", flush=True)
 
@@ -111,7 +112,7 @@ def paired_p_value(differences: list[float], draws: int = 20_000) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=["pretraining", "few-samples", "options"])
-    parser.add_argument("--rows", nargs="+", default=[], help="only these options")
+    parser.add_argument("--rows", nargs="+", default=[], help="only these options, with their settings")
     args = parser.parse_args()
     if args.study == "options":
         options(args.rows)

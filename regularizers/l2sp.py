@@ -20,7 +20,7 @@ Differences:
       --set l2sp.beta=0 l2sp.include=all l2sp.alpha=2λ.
   D2  AdamW's own decay, a pull to zero, is off for the parameters that the penalty covers.
   D3  α and β are the authors' for ResNet; no BERT value is published. The gradient goes through Adam's moments.
-      |∇ penalty| / |∇ L| is .03 after 20 steps from the trained sample model (tests/regularizers/test_not_inert.py),
+      |∇ penalty| / |∇ L| is .02 after 20 steps from the trained sample model (tests/regularizers/test_not_inert.py),
       and grows with the distance.
 """
 
