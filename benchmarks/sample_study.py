@@ -5,14 +5,15 @@
     python -m benchmarks.sample_study options           # every option where plain fine-tuning overfits, 20 seeds
     python -m benchmarks.sample_study options --rows mine "smart smart.mu=0"
 
-Each row is a setting: mean, standard deviation (n - 1), lowest and highest dev accuracy on RTE, and how many runs failed
-(not better than the majority class, or one class for all examples; Mosbach et al. 2021).
+Each row is a setting: mean, standard deviation (n - 1), lowest and highest dev accuracy on RTE, and how many runs
+failed (not better than the majority class, or one class for all examples; Mosbach et al. 2021).
 """
 
 import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -43,9 +44,15 @@ def run_seeds(name: str, seeds: int, run: Callable[[int], dict]) -> list[float]:
     return scores
 
 
+def run_option(lab: Laboratory, row: str, seed: int, **changes) -> dict:
+    """The dev scores of one run. A row is an option, and its settings after it."""
+    option, *settings = row.split()
+    return lab.fine_tune(build(option, settings), seed, **changes)[1]
+
+
 def print_row(name: str, seeds: int, flags: str, **changes) -> None:
     lab = laboratory(flags)
-    run_seeds(name, seeds, lambda seed: lab.fine_tune(build("finetune"), seed, **changes)[1])
+    run_seeds(name, seeds, partial(run_option, lab, "finetune", **changes))
     print(flush=True)
 
 
@@ -89,11 +96,10 @@ def options(rows: list[str]) -> None:
     """Fine-tuning on 250 examples with a large rate overfits: a setting in which methods differ."""
     print(HEADER.replace("failed runs |", "failed runs | difference | p |") + "---|---|")
     lab = laboratory("--train-size 250 --lr 1e-3 --epochs 8")
-    plain = run_seeds("finetune", 20, lambda seed: lab.fine_tune(build("finetune"), seed)[1])
+    plain = run_seeds("finetune", 20, partial(run_option, lab, "finetune"))
     print(" | |")
     for row in rows or [*(name for name in OPTIONS if name != "finetune"), "smart smart.mu=0", "smart smart.weight=0"]:
-        option, *settings = row.split()
-        scores = run_seeds(row, 20, lambda seed: lab.fine_tune(build(option, settings), seed)[1])
+        scores = run_seeds(row, 20, partial(run_option, lab, row))
         differences = [one - other for one, other in zip(scores, plain, strict=True)]
         print(f" {statistics.mean(differences):+.3f} | {paired_p_value(differences):.4f} |", flush=True)
 
