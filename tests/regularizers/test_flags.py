@@ -83,9 +83,9 @@ def test_needs_names_the_weights_if_and_only_if_a_method_acts_through_their_move
     method.attach(model)
     turn_off_dropout(model)
     turn_off_dropout(plain)
+    objective, reference = (Objective(m, x).double().train() for m, x in ((model, method), (plain, build("finetune"))))
     method.prepare(model, lambda task: map(dataset.collate, (list(range(12)), list(range(12, 24)))))
     nudge(model, inserted=True)  # what is inserted may begin as the identity
-    objective, reference = (Objective(m, x).double().train() for m, x in ((model, method), (plain, build("finetune"))))
     batches = [dataset.collate(rows) for rows in (list(range(12)), list(range(12, 24)), list(range(6, 18)))]
     at_start = added_to_the_loss(objective, reference, batches)
     for one in (model, plain):
