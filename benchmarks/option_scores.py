@@ -3,7 +3,7 @@
     python -m benchmarks.option_scores --model $MODEL --data $DATA                     # STS-B
     python -m benchmarks.option_scores --model $MODEL --data $DATA --rows lnsr "smart smart.mu=0" --seeds 3 4
 
-One epoch over 1,000 examples, batch size 16, learning rate 1e-4, except for the options that have their own. A row is
+One epoch over 3,000 examples, batch size 16, learning rate 1e-4, except for the options that have their own. A row is
 printed as soon as it is known: mean ± standard deviation (n - 1) of the dev score, and for a regression of the mean
 squared error and of the predictions' mean and standard deviation.
 """
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--task", default="stsb")
     parser.add_argument("--rows", nargs="+", default=[*OPTIONS, *TERMS], help="an option, and its settings after it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--train-size", type=int, default=1000)
+    parser.add_argument("--train-size", type=int, default=3000)
     args = parser.parse_args()
     print("| option | score | mean squared error | predictions, mean | sd | learning rate | trained parameters |")
     print("|---|---|---|---|---|---|---|", flush=True)
