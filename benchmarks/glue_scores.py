@@ -34,7 +34,7 @@ def peer_scores(args, name: str, seed: int) -> float:
 
 
 def our_scores(args, name: str, seed: int) -> float:
-    recipe = ["--lr", LR, "--epochs", EPOCHS, "--seed", seed]
+    recipe = ["--lr", LR, "--epochs", EPOCHS, "--seed", seed, "--batch-size", 32, "--precision", "bf16"]
     return train_run("--task", name, "--model", args.model, "--data", args.data, *recipe)["score"]
 
 

@@ -5,8 +5,8 @@
 
 For each seed, fresh estimators are fitted to the pretrained model, to a model after plain fine-tuning, and to a model
 after each setting of `mine` (--set; the default is that of the option). All are fitted in the same way, as the first
-stage of `mine` fits them: to the states of the same --measured training examples with dropout, with the same
-projections. b is the estimate before fine-tuning, I the one after it. Printed are the dev score, I - b of each pair of
+stage of `mine` fits them, but with rate 5e-4: to the states of the same --measured training examples with dropout, with
+the same projections. b is the estimate before fine-tuning, I the one after it. Printed are the dev score, I - b of each pair of
 neighbouring layers in nats, and the sum of |I - b| over the pairs: for each seed, and as mean ± standard deviation.
 """
 
@@ -44,9 +44,9 @@ def main() -> None:
     measured = laboratory.dataset("train", args.measured)
     batches = [measured.collate(rows) for rows in measured.shuffled(args.batch_size, seed=0, epoch=0)]
     batches = [batch for batch in batches if len(batch) == args.batch_size]  # a smaller one can show less information
+    b = measure(laboratory.pretrained(seed=0), batches)  # one fit for all seeds
+    print(f"b {' '.join(f'{value:.2f}' for value in b)}", flush=True)
     for seed in args.seeds:
-        b = measure(laboratory.pretrained(seed), batches)
-        print(f"seed {seed}: b {' '.join(f'{value:.2f}' for value in b)}", flush=True)
         for setting in ([] if args.no_plain else [PLAIN]) + (args.set or [DEFAULT]):
             model, scores = laboratory.fine_tune(build("mine", [f"mine.{text}" for text in setting.split()]), seed)
             moved = measure(model, batches) - b

@@ -5,7 +5,8 @@
 
 One epoch over 3,000 examples, batch size 16, learning rate 1e-4, except for the options that have their own. A row is
 printed as soon as it is known: mean ± standard deviation (n - 1) of the dev score, and for a regression of the mean
-squared error and of the predictions' mean and standard deviation.
+squared error and of the predictions' mean and standard deviation. Matrix products are in bf16 where the option allows
+it and the processor can, else in float32.
 """
 
 from benchmarks.common import make_parser, train_run

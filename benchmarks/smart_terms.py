@@ -1,7 +1,7 @@
-"""What each term of SMART does to a regression: the score beside the predictions' mean and spread.
+"""What each term of SMART does to a regression: the score, and the mean and the spread of the predictions.
 
     python -m benchmarks.smart_terms --task stsb                                                  # the embedded sample
-    python -m benchmarks.smart_terms --model $MODEL --data $DATA --task stsb --train-size 3000 --lr 5e-5 --epochs 1
+    python -m benchmarks.smart_terms --model $MODEL --data $DATA --task stsb --train-size 3000 --lr 1e-4 --epochs 1
 
 Besides plain fine-tuning and SMART with one term or both there are three controls:
 
@@ -81,17 +81,14 @@ def main() -> None:
     args = parser.parse_args()
     laboratory = Laboratory(args)
     rows = methods(laboratory.train.labels.mean().item())
-    print(
-        "| setting | dev score | mean squared error | predictions, mean | predictions, sd | θ₀ in teacher |\n"
-        + "|---" * 6
-        + "|"
-    )
+    print("| setting | dev score | mean squared error | predictions, mean | predictions, sd | θ₀ in teacher |")
+    print("|---" * 6 + "|")
     for name in args.rows or rows:
         values = []
         for seed in args.seeds:
             method = rows[name]()
             _, scores = laboratory.fine_tune(method, seed)
-            r, start = scores["regression"], method.report().get("smart.start_in_teacher", 0.0)
+            r, start = scores["regression"], method.report().get("smart.start_in_teacher", float("nan"))
             values.append((scores["score"], r["mean_squared_error"], r["prediction_mean"], r["prediction_std"], start))
         print(f"| {name} | {' | '.join(map(spread, zip(*values)))} |", flush=True)
     print(f"labels: {r['label_mean']:.2f} ± {r['label_std']:.2f}")

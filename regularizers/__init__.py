@@ -117,8 +117,9 @@ def convert(name: str, key: str, text: str):
             return tuple(part(piece) for part, piece in zip(get_args(kind), text.split(","), strict=True))
         return kind(text)
     except (ValueError, KeyError):
-        name_of_type = wanted.__name__ if isinstance(wanted, type) else str(wanted)
-        raise InputError(f"--set {name}.{key}={text}: not a value of type {name_of_type}") from None
+        numbers = len(get_args(kind))
+        what = f"{numbers} numbers with commas between them" if numbers else f"a value of type {kind.__name__}"
+        raise InputError(f"--set {name}.{key}={text}: not {what}") from None
 
 
 def hyper_parameters(name: str) -> dict:

@@ -32,8 +32,8 @@ Differences:
   D2  The default of ib-sp is mode="abs", Σ |I - I⁰|. As printed, (m2) has the gradient of (m1), since I⁰ is a constant.
       mode="squared" is Σ (I - I⁰)², mode="signed" is (m2) as printed.
   D3  The paper does not say what X is. Here X is the mean of the embedding output over the real tokens. (The embedding
-      of [CLS] is the same in every example.) X is the input, so it is a constant: only T_i has a gradient. With a
-      gradient through both, a third of it would change the embeddings instead of what the layers keep.
+      of [CLS] is the same in every example.) X is the input, so it is a constant: only T_i has a gradient.
+      A gradient through X would change the embeddings instead of what the layers keep of them.
   D4  States with dropout, the held-out tenth, and the estimates that give I⁰: as in mine.py, D3.
   D5  States are standardised and projected to 16 random orthogonal dimensions (proj_dim=none: not projected), and each
       coordinate x becomes asinh(x). The marginals of a batch are all its B² pairs. "permute" shuffles one side, and

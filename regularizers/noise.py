@@ -43,11 +43,14 @@ class Noise(Method):
     inserts = True
     neutral = {"relative": 0.0}
 
-    def __init__(self, *, layer: int = 1, noise: str = "relative", sigma: float = 1.5e-2, relative: float = 0.2):  # D2
+    def __init__(self, *, layer: int = 1, noise: str = "relative", sigma: float | None = None, relative: float = 0.2):
         super().__init__()
-        self.layer, self.noise, self.sigma, self.relative = layer, noise, sigma, relative
+        self.layer, self.noise, self.relative = layer, noise, relative  # D2
+        self.sigma = 1.5e-2 if sigma is None else sigma
         check_not_negative(self, "sigma", "relative")
         check_choice(self, "noise", SIZES)
+        if sigma is not None and noise == "relative":
+            raise ValueError("sigma is the size of absolute noise: set noise=absolute, too")
 
     def attach(self, model: SentenceModel) -> None:
         check_layer(self.layer, model)

@@ -15,7 +15,7 @@ from regularizers.noise import Noise
 @pytest.mark.parametrize("layer", [1, 3])
 def test_the_input_of_one_layer_is_noisy_in_training_and_no_input_in_evaluation(layer, noise):
     model, batch, clean = clean_pass(0.0)
-    Noise(layer=layer, noise=noise, sigma=0.3, relative=0.2).attach(model)
+    Noise(layer=layer, noise=noise, **({"sigma": 0.3} if noise == "absolute" else {"relative": 0.2})).attach(model)
     torch.manual_seed(4)
     out = model(batch)
     torch.manual_seed(4)
@@ -37,6 +37,11 @@ def test_noise_of_size_zero_inserts_nothing(settings):
     names = [name for name, _ in model.named_modules()]
     Noise(**settings).attach(model)
     assert [name for name, _ in model.named_modules()] == names
+
+
+def test_a_sigma_without_absolute_noise_is_refused():
+    with pytest.raises(InputError, match="--set noise: sigma is the size of absolute noise: set noise=absolute, too"):
+        build("noise", ["noise.sigma=0.1"])
 
 
 def test_a_size_that_is_no_choice_is_refused():

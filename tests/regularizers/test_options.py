@@ -72,7 +72,7 @@ def test_settings_of_joined_methods_reach_their_own_part():
         ("one", ["one.eps=small"], "--set one.eps=small: not a value of type float"),
         ("one", ["one.steps=1.5"], "--set one.steps=1.5: not a value of type int"),
         ("one", ["one.freeze=1"], "--set one.freeze=1: not a value of type bool"),
-        ("one", ["one.beta=0.9"], "--set one.beta=0.9: not a value of type tuple"),
+        ("one", ["one.beta=0.9"], "--set one.beta=0.9: not 2 numbers with commas between them"),
         ("one", ["one.eps=-1"], "--set one: eps must be at least 0, not -1.0"),
         (PLAIN, [f"{PLAIN}.eps=1"], f"{PLAIN} does not know eps; it has no hyper-parameters"),
     ],

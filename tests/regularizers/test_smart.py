@@ -292,8 +292,9 @@ def test_the_teacher_runs_without_dropout_and_shares_no_storage():
         ("project=clip", "project must be one of clamp, normalize, not clip"),
         ("dropout=on", "dropout must be one of shared, independent, off, not on"),
         ("beta=0.9,1.1", "beta must be two numbers from 0 to 1, not "),
+        ("beta=0.9,0.99 half_life=0.05", "half_life and beta both say how fast the teacher follows: set one of them"),
     ],
 )
 def test_a_bad_setting_is_refused(setting, message):
     with pytest.raises(InputError, match=f"--set smart: {message}"):
-        build("smart", [f"smart.{setting}"])
+        build("smart", [f"smart.{text}" for text in setting.split()])
