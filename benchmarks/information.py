@@ -6,8 +6,9 @@
 For each seed, fresh estimators are fitted to the pretrained model, to a model after plain fine-tuning, and to a model
 after each setting of `mine` (--set; the default is that of the option). All are fitted in the same way, as the first
 stage of `mine` fits them, but with rate 5e-4: to the states of the same --measured training examples with dropout, with
-the same projections. b is the estimate before fine-tuning, I the one after it. Printed are the dev score, I - b of each pair of
-neighbouring layers in nats, and the sum of |I - b| over the pairs: for each seed, and as mean ± standard deviation.
+the same projections. b is the estimate before fine-tuning, I the one after it. Printed are the dev score, I - b of each
+pair of neighbouring layers in nats, and the sum of |I - b| over the pairs: for each seed, and as mean ± standard
+deviation.
 """
 
 import torch
