@@ -3,11 +3,11 @@
     python -m benchmarks.information --train-size 250 --lr 1e-3 --epochs 20 --set "weight=0.1 ascents=10"
     python -m benchmarks.information --model $MODEL --data $DATA --task stsb --train-size 500 --lr 2e-4 --epochs 10
 
-For each seed, fresh estimators are fitted to the pretrained model, to a model after plain fine-tuning, and to a model
-after each setting of `mine` (--set; the default is that of the option). All are fitted in the same way, as the first
-stage of `mine` fits them, but with rate 5e-4: to the states of the same --measured training examples with dropout, with
-the same projections. b is the estimate before fine-tuning, I the one after it. Printed are the dev score, I - b of each
-pair of neighbouring layers in nats, and the sum of |I - b| over the pairs: for each seed, and as mean ± standard
+Fresh estimators are fitted to the pretrained model, and for each seed to a model after plain fine-tuning and to a model
+after each setting of `mine` (--set; the default is that of the option). All of these estimators are fitted as the first
+stage of `mine` fits its own, but with rate 5e-4: to the states of the same --measured training examples with dropout,
+with the same projections. b is the estimate before fine-tuning, I the one after it. Printed are the dev score, I - b of
+each pair of neighbouring layers in nats, and the sum of |I - b| over the pairs: for each seed, and as mean ± standard
 deviation.
 """
 
@@ -39,7 +39,6 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--measured", type=int, default=2000, help="number of examples to measure on (default 2000)")
     parser.add_argument("--set", action="append", default=[], help='a row of the table: "weight=0.1 ascents=10"')
-    parser.add_argument("--no-plain", action="store_true")
     args = parser.parse_args()
     laboratory, rows = Laboratory(args), {}
     measured = laboratory.dataset("train", args.measured)
@@ -48,7 +47,7 @@ def main() -> None:
     b = measure(laboratory.pretrained(seed=0), batches)  # one fit for all seeds
     print(f"b {' '.join(f'{value:.2f}' for value in b)}", flush=True)
     for seed in args.seeds:
-        for setting in ([] if args.no_plain else [PLAIN]) + (args.set or [DEFAULT]):
+        for setting in [PLAIN, *(args.set or [DEFAULT])]:
             model, scores = laboratory.fine_tune(build("mine", [f"mine.{text}" for text in setting.split()]), seed)
             moved = measure(model, batches) - b
             rows.setdefault(setting, []).append((scores["score"], moved.abs().sum().item()))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 import sample
+from benchmarks.common import no_scores
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
@@ -58,10 +59,10 @@ class Laboratory:
         args, model = self.args, self.pretrained(seed)
         method.attach_with_seed(model, seed)
         sampler = BatchSampler(self.train, args.batch_size, seed, args.epochs)
-        lr = next(iter(method.parts.values())).lr or args.lr  # some options want their own
+        lr = method.lr or args.lr  # some options want their own
         settings = Settings(lr=lr, warmup=0.1, batch_size=args.batch_size, seed=seed, data_seed=seed, **changes)
         runtime = setup("cpu", "fp32")
-        fit(Objective(model, method), sampler, lambda epoch: {}, settings, runtime)
+        fit(Objective(model, method), sampler, no_scores, settings, runtime)
         return model, Evaluator(model, {self.task.name: {"dev": self.dev}}, args.batch_size, runtime).scores("dev")
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.smart_ascent --model $MODEL --data $DATA --task mrpc --epochs 0                # a new head
     python -m benchmarks.smart_ascent --model $MODEL --data $DATA --task mrpc --epochs 1 --lr 5e-5      # after an epoch
 
-One batch of 32, no dropout. The gradient at the random start is compared with that of the same passes in
+One batch of 32, no dropout. The gradient at the random start is compared with the gradient of the same passes in
 float64, sentence by sentence: how many sentences have a gradient of exactly 0, how many point the wrong way (negative
 cosine), and by how much the guard of the division shrinks the step. The second table is project="normalize": the cosine
 of each token's perturbation and its random start, and what embedding the perturbed vectors once more, as the authors'

@@ -55,9 +55,7 @@ ROWS = {  # name -> the settings of SMART
     "a teacher that never moves, alone": ("weight=0", "beta=1,1"),
     "half-life 0.1, alone": ("weight=0", "half_life=0.1"),
     "half-life 0.05, alone": ("weight=0", "half_life=0.05"),
-    "half-life 0.02, alone": ("weight=0", "half_life=0.02"),
     "half-life 0.05, both": ("half_life=0.05",),
-    "half-life 0.02, both": ("half_life=0.02",),
     "the paper's teacher, mu=0.1, alone": ("weight=0", "mu=0.1", "beta=0.99,0.999"),
 }
 
@@ -69,9 +67,6 @@ def methods(mean_label: float) -> dict:
         "constant target 0": lambda: Sum({"target": ConstantTarget(0.0)}),
         "constant target mean": lambda: Sum({"target": ConstantTarget(mean_label)}),
         "start at mean": lambda: Sum({"start": StartAt(mean_label)}),
-        "start at mean, half-life 0.05": lambda: Sum(
-            {"start": StartAt(mean_label), "smart": build("smart").parts["smart"]}
-        ),
     }
 
 

@@ -111,7 +111,7 @@ def failure_reason(
 ) -> str:
     """Why a run counts as failed, or "". Mosbach et al. 2021, section 3: it is not above the majority class.
 
-    `precision` is that of the run's matrix products.
+    `precision` is the precision of the run's matrix products.
     """
     if not np.isfinite(logits).all():
         return "an output is not a finite number"

@@ -19,7 +19,7 @@ def slanted(step: int, total: int, warmup: float) -> float:
     """A slanted triangle: rise from 1/32 to 1, then fall to 1/32 at `total`.  Howard & Ruder 2018, equation 3.
 
     In their formula the rate reaches 1/32 after cut/warmup steps. That is `total` where warmup·total is an integer.
-    Elsewhere it is earlier, and then their rate goes on falling, even below 0 (total 19, warmup 0.1). Here the fall
+    Elsewhere their rate reaches 1/32 earlier and goes on falling, even below 0 (total 19, warmup 0.1). Here the fall
     always takes total-cut steps. With warmup = 0 their formula divides by 0, and here step 0 is the whole warm-up.
     """
     ratio, cut = 32, max(1, int(warmup * total))

@@ -42,7 +42,7 @@ from regularizers.base import HIDDEN_STATES, Method, check_choice, check_layer, 
 from regularizers.perturbation import DROPOUT, SIZES, reference, scaled_noise, second_pass_from_layer
 
 
-class Lnsr(Method):  # D5: the optimizer is that of the run
+class Lnsr(Method):  # D5: it has the run's optimizer
     fp32 = True
     neutral = {"weight": 0.0}
     needs = (HIDDEN_STATES,)

@@ -345,7 +345,7 @@ def rehearse(
 ) -> None:
     """Follow the frozen model over REHEARSAL batches as if it were training. The mean estimates are the references.
 
-    Each batch has new dropout masks: on those of the fit, which the networks know, the estimates are .7 nats higher.
+    Each batch has new dropout masks. With the masks of the fit, which the networks know, estimates are .7 nats higher.
     The first half only lets the networks get used to a new batch in each step.
     """
     values = []

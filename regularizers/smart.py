@@ -3,7 +3,7 @@ Regularized Optimization.  Jiang et al., ACL 2020, arXiv:1911.03437v5.
 
 Idea: a small change of the input should not change the answer. Gradient ascent finds the worst small change of the
 embeddings, and the change of the answer that it causes is penalised. A second penalty keeps each step short: it holds
-the model's answers near those of the teacher, a moving average of the model itself.
+the model's answers near the teacher's answers; the teacher is a moving average of the model itself.
 
 Objective, (§3.1) and (§3.2), numbered by us (B batch, T tokens, D width; x = embedding output [B,T,D];
 f = logits [B,C]):
@@ -172,7 +172,7 @@ class Smart(Method):
     def report(self) -> dict[str, float]:
         return {"start_in_teacher": self.start_share} if self.mu else {}
 
-    # Checkpoints hold what these two exchange: a resumed run goes on with the same numbers.
+    # Checkpoints hold the state that these two exchange: a resumed run goes on with the same numbers.
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor([self.steps_done, self.start_share], dtype=torch.float64)
