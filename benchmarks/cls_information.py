@@ -12,6 +12,7 @@ fitted states, and new passes. Fine-tuning starts at "new pass with dropout".
 
 import itertools
 import math
+from functools import partial
 
 import torch
 
@@ -21,20 +22,11 @@ from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS
-from minbert.task import Batch
 from minbert.tokenizer import load_tokenizer
+from regularizers.estimators import Estimators
+from regularizers.first_stage import DRAWS, draw, fit, standardise
 from regularizers.mine import Mine
-from regularizers.mutual_information import DRAWS, SMALLEST_BATCH, Estimators, draw, fit
-
-
-class RecordedModel:
-    """Returns recorded states [B,V,D] in place of a model's output: for each pass over the batches the next record."""
-
-    def __init__(self, passes: list[list[torch.Tensor]]):
-        self.states = itertools.chain.from_iterable(itertools.cycle(passes))
-
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        return next(self.states)
+from regularizers.mutual_information import SMALLEST_BATCH
 
 
 @torch.no_grad()
@@ -74,9 +66,10 @@ def main() -> None:
         torch.manual_seed(0)
         method = Mine(proj_dim=proj_dim)
         method.attach(model)
-        method.states = lambda recorded, batch: recorded
         estimators = method.estimators[task.name]
-        fit(estimators, draw(method, estimators, RecordedModel(passes), lambda: iter(batches)), method.optimizer)
+        next_pass = partial(next, itertools.cycle(passes))
+        count, _ = standardise(estimators, next_pass)
+        fit(estimators, draw(estimators, next_pass, count), method.optimizer)
         print(f"proj_dim={proj_dim}, fitted to states {kind}")
         rows = {
             "held out": passes[0][::10],

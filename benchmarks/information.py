@@ -11,15 +11,18 @@ each pair of neighbouring layers in nats, and the sum of |I - b| over the pairs:
 deviation.
 """
 
+from functools import partial
+
 import torch
 
 from benchmarks.laboratory import Laboratory, make_parser, spread
 from minbert.classifier import SentenceModel
 from minbert.task import Batch
 from regularizers import build
+from regularizers.estimators import adam
+from regularizers.first_stage import draw, fit, standardise
+from regularizers.first_stage import measure as held_out_bound
 from regularizers.mine import Mine
-from regularizers.mutual_information import adam, draw, fit
-from regularizers.mutual_information import measure as held_out_bound
 
 PLAIN, DEFAULT = "weight=0", ""
 
@@ -30,7 +33,9 @@ def measure(model: SentenceModel, batches: list[Batch]) -> torch.Tensor:
     method = Mine()
     method.attach(model)
     (estimators,) = method.estimators.values()
-    draws = draw(method, estimators, model.train(), lambda: iter(batches))
+    passes = partial(method.pass_over, model.train(), lambda: batches)
+    count, _ = standardise(estimators, passes)
+    draws = draw(estimators, passes, count)
     fit(estimators, draws, adam(estimators, lr=5e-4))
     return held_out_bound(estimators, [z for batches in draws for z in batches[::10]])
 

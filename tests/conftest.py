@@ -22,7 +22,7 @@ from support.factories import (
 
 from minbert import weights
 from minbert.data.tasks import TASKS
-from regularizers import mutual_information
+from regularizers import first_stage
 
 # The tensors here are too small to share out. An explicit OMP_NUM_THREADS holds: it tests that threads change nothing.
 if "OMP_NUM_THREADS" not in os.environ:
@@ -32,7 +32,7 @@ if "OMP_NUM_THREADS" not in os.environ:
 @pytest.fixture(autouse=True)
 def quick_first_stage(monkeypatch):
     for name, value in QUICK.items():
-        monkeypatch.setattr(mutual_information, name, value)
+        monkeypatch.setattr(first_stage, name, value)
 
 
 @pytest.fixture(scope="session")

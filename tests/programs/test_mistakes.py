@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train
-from regularizers import mutual_information
+from regularizers import first_stage
 
 ABSENT = "mps" if not torch.backends.mps.is_available() else "cuda"
 
@@ -175,7 +175,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(here, capsys, name):
 
 
 def test_a_mistake_that_a_method_finds_in_its_first_stage_leaves_nothing_behind(here, capsys, monkeypatch):
-    monkeypatch.setattr(mutual_information, "FEWEST_EXAMPLES", 128)  # as it is outside of the tests
+    monkeypatch.setattr(first_stage, "FEWEST_EXAMPLES", 128)  # as it is outside of the tests
     before = everything(here)
     assert train.main([*flags(here), "--option", "mine"]) == 2
     out, errors = capsys.readouterr()

@@ -6,7 +6,7 @@ from support.information import only_term, ready
 
 from minbert.errors import InputError
 from regularizers import build
-from regularizers.mutual_information import Estimators
+from regularizers.estimators import Estimators
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from support.information import only_term, ready
 
 from minbert.errors import InputError
 from regularizers import build
-from regularizers.mutual_information import Estimators
+from regularizers.estimators import Estimators
 
 
 def test_the_cls_states_of_neighbouring_layers_are_compared():

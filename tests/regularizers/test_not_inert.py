@@ -21,7 +21,7 @@ from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.training.loop import Objective, fit
 from minbert.training.settings import Settings
-from regularizers import OPTIONS, build, mutual_information
+from regularizers import OPTIONS, build, first_stage
 from regularizers.base import Method, Sum, replaces_loss
 
 ADDS_TO_THE_LOSS = [name for name, option in OPTIONS.items() if option.penalty is not Method.penalty]
@@ -53,7 +53,7 @@ def attached(trained, monkeypatch):
     measures a distance, and SMART's teacher lags behind."""
     model, dataset = trained
     for name, value in {"STEPS": 200, "EVERY": 50, "REHEARSAL": 30}.items():
-        monkeypatch.setattr(mutual_information, name, value)
+        monkeypatch.setattr(first_stage, name, value)
 
     def attach(option: str) -> tuple[SentenceModel, Sum, Dataset]:
         ours, method = copy.deepcopy(model), build(option)

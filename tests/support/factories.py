@@ -53,7 +53,7 @@ KINDS = {
     "separate regression": replace(TASKS["stsb"], separate=True),
 }
 
-# A first stage long enough to go through all its parts; what it finds is tested in test_mutual_information.py.
+# A first stage long enough to go through all its parts; what it finds is tested in test_first_stage.py.
 QUICK = {"STEPS": 10, "EVERY": 5, "DRAWS": 2, "FEWEST_EXAMPLES": 16, "REHEARSAL": 6}
 
 

@@ -1,10 +1,12 @@
 """Methods with estimators of mutual information, attached to tiny models."""
 
+import torch
 from torch import Tensor
 
 from minbert.classifier import SentenceModel
 from minbert.task import Batch, Task
 from regularizers import OPTIONS, build
+from regularizers.estimators import Estimators
 from regularizers.mutual_information import InformationMethod
 from support.factories import KINDS, make_batch, make_dataset, make_model
 
@@ -39,3 +41,14 @@ def prepared(
 
 def only_term(method: InformationMethod, model: SentenceModel, batch: Batch) -> Tensor:
     return method.penalty(model, batch, model(batch))["information"]
+
+
+def wild(marginals="all_pairs", seed: int = 0, scale: float = 1.0) -> tuple[Estimators, torch.Tensor]:
+    """Estimators of two pairs of three variables, not fitted, in float64; and states [9,3,5]."""
+    torch.manual_seed(seed)
+    estimators = Estimators([(0, 1), (0, 2)], 3, 5, 4, 6, marginals).double()
+    estimators.mean.normal_()
+    estimators.std.uniform_(0.5, 2.0)
+    for p in estimators.parameters():
+        p.mul_(scale)
+    return estimators, torch.randn(9, 3, 5, dtype=torch.float64)

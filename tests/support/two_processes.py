@@ -29,7 +29,7 @@ from minbert.training.evaluation import predict_logits
 from minbert.training.loop import Objective, backward, fit
 from minbert.training.runtime import Runtime, setup
 from minbert.training.settings import Settings
-from regularizers import OPTIONS, build, mutual_information
+from regularizers import OPTIONS, build, first_stage
 from support.factories import COURSE, CPU, QUICK, make_dataset, make_model, turn_off_dropout
 
 SETTINGS = Settings(lr=1e-3, warmup=0.1, batch_size=34, accumulate=2)
@@ -114,7 +114,7 @@ def check_equal_on_both_ranks(tensors: Iterable[torch.Tensor], what: str) -> Non
         dist.all_gather(pair, tensor.detach().contiguous())
         assert torch.equal(*pair), (
             f"{what} differs between the ranks. What a method learns outside of the objective's gradient must be "
-            "averaged over the ranks (mutual_information.mean_over_ranks)"
+            "averaged over the ranks (estimators.mean_over_ranks)"
         )
 
 
@@ -189,7 +189,7 @@ def check_resume(runtime: Runtime, folder: Path) -> None:
 def main() -> None:
     folder, what = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
-    vars(mutual_information).update(QUICK)
+    vars(first_stage).update(QUICK)
     with setup("cpu", "fp32") as runtime:
         if what == "resume":
             check_resume(runtime, folder)
