@@ -68,6 +68,11 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Copy the tensors to a device."""
-        tensors = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **tensors)
+        """Copy the tensors to a device.
+
+        The program does not wait for a copy to a GPU, because it starts from pinned memory (which stays in RAM).
+        """
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        if torch.device(device).type == "cuda":
+            tensors = {k: v.pin_memory() if v.device.type == "cpu" else v for k, v in tensors.items()}
+        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in tensors.items()})

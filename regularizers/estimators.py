@@ -32,8 +32,10 @@ class Estimators(nn.Module):
     def __init__(self, pairs: list[tuple[int, int]], variables: int, width: int, proj_dim: int | None, hidden: int,
                  marginals: str):  # fmt: skip
         super().__init__()
-        self.left, self.right = [left for left, _ in pairs], [right for _, right in pairs]
         self.marginals = marginals
+        # Tensors, because an index that is a list would be copied to the device in each pass. Files do not hold them.
+        self.register_buffer("left", torch.tensor([left for left, _ in pairs]), persistent=False)
+        self.register_buffer("right", torch.tensor([right for _, right in pairs]), persistent=False)
         self.register_buffer("mean", torch.zeros(variables, width))
         self.register_buffer("std", torch.ones(variables, width))
         self.register_buffer("log_ema", torch.zeros(len(pairs)))  # log of the running mean of e^G over the marginals

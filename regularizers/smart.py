@@ -158,8 +158,7 @@ class Smart(Method):
         if self.mu:
             self.steps_done += 1
             beta = self.momentum(progress)
-            for own, new in zip(self.teacher.parameters(), model.parameters(), strict=True):
-                own.lerp_(new, 1 - beta)  # (m4)
+            torch._foreach_lerp_(list(self.teacher.parameters()), list(model.parameters()), 1 - beta)  # (m4)
             self.start_share *= beta
 
     def momentum(self, progress: float) -> float:

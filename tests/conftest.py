@@ -29,6 +29,15 @@ if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(1)
 
 
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request) -> torch.device:
+    """The CPU, and the first GPU of a machine that has one."""
+    return torch.device("cuda", 0) if request.param == "cuda" else torch.device("cpu")
+
+
 @pytest.fixture(autouse=True)
 def quick_first_stage(monkeypatch):
     for name, value in QUICK.items():

@@ -29,7 +29,7 @@ CODE = ("train.py", "multitask.py", "minbert/**/*.py", "regularizers/*.py")
 # Compiled layers, and whole runs that are killed, resumed or trained together.
 SLOW = (
     "tests/programs/test_examples.py",
-    "tests/training/test_loop.py::test_bf16_and_compiled_layers_train_as_float32_does",
+    "tests/device",
     "tests/training/test_keep.py",
     "tests/training/test_resume.py",
     "tests/training/test_runtime.py::test_two_processes_train_as_one",

@@ -1,6 +1,7 @@
 """Dataset: the examples of one task and split, tokenized once, and cut into batches of similar length."""
 
 import torch
+import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from minbert.data.readers import Examples
@@ -16,9 +17,11 @@ class Dataset:
     """The token ids of all examples, one after the other in memory: 5 bytes a token.
 
     With separately encoded pairs there are 2N inputs: the first sentences are 0 to N-1, the second ones N to 2N-1.
+    The length T of a batch is a multiple of `round_to`, or `max_length`. So compiled layers see few lengths.
     """
 
-    def __init__(self, task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int):
+    def __init__(self, task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int, round_to: int = 1):
+        self.max_length, self.round_to = max_length, round_to
         self.task, self.path, self.examples, self.pad_id = task, examples.path, examples.rows, tokenizer.pad_id
         texts = [example.text for example in self.examples]
         pairs = [example.pair for example in self.examples] if len(task.text) == 2 else None
@@ -36,15 +39,18 @@ class Dataset:
         return len(self.examples)
 
     def collate(self, rows: list[int], seed: int = 0) -> Batch:
-        """Pad the chosen rows to the longest of them. `seed` goes into the batch."""
+        """Pad the chosen rows to the longest of them, or somewhat longer (`round_to`). `seed` goes into the batch."""
         inputs = [*rows, *(len(self) + row for row in rows)] if self.task.separate else rows
         lengths = self.input_lengths[inputs]
         spans = [slice(start, start + length) for start, length in zip(self.starts[inputs].tolist(), lengths.tolist())]
         ids, types = [self.ids[span].long() for span in spans], [self.types[span].long() for span in spans]
+        longest = int(lengths.max())
+        width = min(-(-longest // self.round_to) * self.round_to, self.max_length)
+        extra = (0, width - longest)
         return Batch(
-            input_ids=pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
-            token_type_ids=pad_sequence(types, batch_first=True),
-            attention_mask=torch.arange(int(lengths.max())) < lengths[:, None],  # (T) < (B,1) -> (B,T)
+            input_ids=F.pad(pad_sequence(ids, batch_first=True, padding_value=self.pad_id), extra, value=self.pad_id),
+            token_type_ids=F.pad(pad_sequence(types, batch_first=True), extra),
+            attention_mask=torch.arange(width) < lengths[:, None],  # (T) < (B,1) -> (B,T)
             labels=self.labels[rows],
             index=torch.tensor(rows),
             task=self.task,

@@ -21,6 +21,8 @@ from minbert.training.runtime import Runtime, compile_layers
 from minbert.training.settings import CommonSettings
 from minbert.training.state import best_epoch
 
+COMPILED_ROUND_TO = 32  # With --compile lengths are multiples of it: few shapes, which suit the GPU's matrix units.
+
 
 def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtime, note: str = "") -> None:
     """Run one fine-tuning from the first file to metrics.json.
@@ -36,7 +38,8 @@ def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtim
     data: dict[str, dict[str, Dataset]] = {}  # by task and split
     for task in tasks:
         splits = examples[task.name].items()
-        data[task.name] = {split: Dataset(task, rows, tokenizer, settings.max_length) for split, rows in splits}
+        shape = {"max_length": settings.max_length, "round_to": COMPILED_ROUND_TO if settings.compile else 1}
+        data[task.name] = {split: Dataset(task, rows, tokenizer, **shape) for split, rows in splits}
     sampler = make_sampler([splits["train"] for splits in data.values()], settings)
 
     # The order matters: methods insert their modules on the CPU, so that their random weights do not depend on the

@@ -32,9 +32,15 @@ class Runtime:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def is_distributed(self) -> bool:
+        return self.world_size > 1
+
     def describe(self) -> str:
-        """cpu in bf16; cuda:0 in fp32, 2 processes"""
-        return f"{self.device} in {self.precision}" + (f", {self.world_size} processes" if self.world_size > 1 else "")
+        """cpu in bf16; cuda:0 in fp32 (TF32), 2 processes"""
+        tf32 = self.device.type == "cuda" and self.precision == "fp32" and multiplies_in_tf32()
+        processes = f", {self.world_size} processes" if self.is_distributed else ""
+        return f"{self.device} in {self.precision}" + (" (TF32)" if tf32 else "") + processes
 
     def autocast(self) -> AbstractContextManager:
         """A context for forward passes: matrix products in the run's precision. Weights and gradients stay float32."""
@@ -52,7 +58,7 @@ class Runtime:
         It must not go around the model: the second pass of a method would mark each parameter ready twice, which DDP
         refuses. `some_unused`: a step uses the head of one task only, and DDP must look for the unused parameters.
         """
-        if self.world_size == 1:
+        if not self.is_distributed:
             return objective
         # Buffers are equal on all ranks. Mixout's are as large as the weights, and would be sent in every step.
         parameters = inspect.signature(DistributedDataParallel).parameters
@@ -61,17 +67,17 @@ class Runtime:
 
     def average_gradients_if(self, last: bool, objective: nn.Module) -> AbstractContextManager:
         """A context for one micro-batch. Only the last one of a step averages the gradients over the ranks."""
-        return nullcontext() if last or self.world_size == 1 else objective.no_sync()
+        return nullcontext() if last or not self.is_distributed else objective.no_sync()
 
     def sum_over_ranks(self, tensor: Tensor) -> Tensor:
         """Replace the tensor on every rank by its sum over the ranks, and return it."""
-        if self.world_size > 1:
+        if self.is_distributed:
             dist.all_reduce(tensor)
         return tensor
 
     def max_over_ranks(self, number: int) -> int:
         """The largest of the numbers that the ranks give. All ranks have to call it."""
-        if self.world_size == 1:
+        if not self.is_distributed:
             return number
         tensor = torch.tensor(number, device=self.device)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
@@ -101,7 +107,7 @@ class Runtime:
 
     def __exit__(self, kind=None, *_) -> None:
         self.signals.__exit__()
-        if self.world_size > 1:
+        if self.is_distributed:
             if kind is None:  # Wait for all ranks: leaving early would crash a rank that is still in a collective.
                 with suppress(RuntimeError):  # another rank failed, and reports its own error
                     dist.barrier()
@@ -128,12 +134,25 @@ def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = Fals
     else:
         keep_freed_memory()
     precision = choose_precision(precision, chosen, needs_fp32)
-    if needs_fp32:
-        torch.set_float32_matmul_precision("highest")  # TF32 too would round a small perturbation away
+    set_backends(chosen, needs_fp32)
     # NCCL moves tensors between GPUs, gloo between CPUs. Both are told the addresses by torchrun's variables.
     if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return Runtime(chosen, precision, rank, world_size)
+
+
+def set_backends(device: torch.device, needs_fp32: bool) -> None:
+    """All settings of torch's backends. They hold for the whole process.
+
+    With TF32 a GPU rounds the inputs of float32 matrix products to 10 bits after the point, and is several times as
+    fast. A small perturbation would be rounded away.
+    """
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" and not needs_fp32 else "highest")
+
+
+def multiplies_in_tf32() -> bool:
+    """Whether float32 matrix products on a GPU may round their inputs to TF32."""
+    return torch.get_float32_matmul_precision() != "highest"
 
 
 def keep_freed_memory() -> None:
@@ -165,7 +184,9 @@ def choose_precision(name: str, device: torch.device, needs_fp32: bool) -> str:
             raise InputError(f"--precision {name}: the perturbation of this option is lost in {name}; use fp32")
         return "fp32"
     if name == "auto":
-        return "bf16" if computes_bf16(device) else "fp32"
+        if computes_bf16(device):
+            return "bf16"
+        return "fp16" if computes_fp16(device) else "fp32"
     if name == "fp16" and device.type != "cuda":
         raise InputError(f"--precision fp16 needs a CUDA device, this run computes on {device.type}")
     if name == "bf16" and device.type == "cuda" and not computes_bf16(device):
@@ -181,6 +202,11 @@ def computes_bf16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False
+
+
+def computes_fp16(device: torch.device) -> bool:
+    """Whether the device has matrix units for float16: NVIDIA GPUs from Volta on (a T4, for example)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def compile_layers(model: nn.Module, backend: str = "inductor") -> None:

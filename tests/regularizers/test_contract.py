@@ -9,14 +9,16 @@ from typing import ClassVar
 
 import pytest
 import torch
-from support.factories import COURSE, CPU, KINDS, make_dataset, make_model, noise_by_place, turn_off_dropout
+from support.factories import COURSE, KINDS, make_dataset, make_model, noise_by_place, turn_off_dropout
 
 from minbert.data.tasks import choose_tasks
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
 from minbert.published import is_inserted, plain_name
 from minbert.random_state import derive_seed
+from minbert.task import Batch
 from minbert.training.loop import Objective, backward
+from minbert.training.runtime import Runtime
 from minbert.training.settings import Settings
 from regularizers import OPTIONS, build
 from regularizers.base import Method, Sum
@@ -49,22 +51,26 @@ def neutral_settings(combination: str) -> list[str]:
 class Trainer:
     """The steps of training.fit, one at a time."""
 
-    def __init__(self, option: str, settings=(), task=KINDS["two classes"], dropout: bool = True):
-        self.dataset = make_dataset(task, ROWS)
+    def __init__(self, device: torch.device, option: str, settings=(), task=KINDS["two classes"], dropout: bool = True):
+        self.runtime, self.dataset = Runtime(device), make_dataset(task, ROWS)
         self.model, self.method = make_model(task), build(option, settings)
         self.method.attach(self.model)
+        self.objective = Objective(self.model, self.method).to(device)
         if not dropout:
             turn_off_dropout(self.model)
         halves = list(range(12)), list(range(12, 24))
-        self.method.prepare(self.model, lambda task: map(self.dataset.collate, halves))
-        self.objective = Objective(self.model, self.method).train()
+        self.method.prepare(self.model, lambda task: map(self.collate, halves))
+        self.objective.train()
         self.optimizer = AdamW(parameter_groups(self.model, 0.1, self.method.undecayed(self.model)), lr=LR)
         self.done = 0
+
+    def collate(self, rows: list[int], **seed) -> Batch:
+        return self.dataset.collate(rows, **seed).to(self.runtime.device)
 
     def steps(self, number: int) -> "Trainer":
         for _ in range(number):
             self.rows = [(self.done * 10 + i) % ROWS for i in range(10)]
-            backward(self.objective, self.dataset, self.rows, SETTINGS, CPU, CPU.scaler(), self.done)
+            backward(self.objective, self.dataset, self.rows, SETTINGS, self.runtime, self.runtime.scaler(), self.done)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -73,13 +79,13 @@ class Trainer:
         return self
 
 
-def plain_run() -> dict[str, torch.Tensor]:
+def plain_run(device: torch.device) -> dict[str, torch.Tensor]:
     """Fine-tuning without any of it: the model, torch's loss, and a loop around AdamW."""
     task = KINDS["two classes"]
-    model, dataset = make_model(task).train(), make_dataset(task, ROWS)
+    model, dataset = make_model(task).to(device).train(), make_dataset(task, ROWS)
     optimizer = AdamW(parameter_groups(model, 0.1), lr=LR)
     for step in range(STEPS):
-        batch = dataset.collate([(step * 10 + i) % ROWS for i in range(10)])
+        batch = dataset.collate([(step * 10 + i) % ROWS for i in range(10)]).to(device)
         torch.manual_seed(derive_seed(0, step, 0, 0))
         torch.nn.functional.cross_entropy(model(batch).logits, batch.labels.long()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -98,9 +104,9 @@ def different(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[st
 
 
 @pytest.mark.parametrize("option", [*NEUTRAL, *joined(NEUTRAL)])
-def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(option):
+def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(option, device):
     settings = neutral_settings(option)
-    changed = different(Trainer(option, settings).steps(STEPS).model.state_dict(), plain_run())
+    changed = different(Trainer(device, option, settings).steps(STEPS).model.state_dict(), plain_run(device))
     assert not changed, (
         f"{option}: {STEPS} steps with {settings} differ from plain fine-tuning in {changed[:3]}. At the settings in "
         "`neutral`, attach must change nothing, loss must return super().loss(...), and penalty must return {}. Set "
@@ -109,8 +115,8 @@ def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(o
 
 
 @pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if option is not Method])
-def test_at_its_defaults_a_method_differs_from_plain_fine_tuning(option):
-    assert different(Trainer(option).steps(STEPS).model.state_dict(), plain_run()), (
+def test_at_its_defaults_a_method_differs_from_plain_fine_tuning(option, device):
+    assert different(Trainer(device, option).steps(STEPS).model.state_dict(), plain_run(device)), (
         f"{option}: at its default settings it trains exactly what plain fine-tuning trains. Do the hooks that it "
         "overrides have the names and the arguments of regularizers.base.Method?"
     )
@@ -120,8 +126,8 @@ def test_at_its_defaults_a_method_differs_from_plain_fine_tuning(option):
 
 
 @pytest.mark.parametrize("option", [*OPTIONS, *joined(list(OPTIONS))])
-def test_save_rebuild_load_and_go_on_equals_uninterrupted(option):
-    whole, first, second = Trainer(option).steps(STEPS), Trainer(option).steps(3), Trainer(option)
+def test_save_rebuild_load_and_go_on_equals_uninterrupted(option, device):
+    whole, first, second = (Trainer(device, option).steps(steps) for steps in (STEPS, 3, 0))
     second.objective.load_state_dict(first.objective.state_dict())
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     for optimizer, saved in zip(second.method.optimizers(), first.method.optimizers(), strict=True):
@@ -140,8 +146,8 @@ def test_save_rebuild_load_and_go_on_equals_uninterrupted(option):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(option, kind):
-    trainer = Trainer(option, task=KINDS[kind])
+def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(option, kind, device):
+    trainer = Trainer(device, option, task=KINDS[kind])
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.steps(3)
     for name, p in trainer.model.named_parameters():
@@ -151,7 +157,7 @@ def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(o
         )
     assert any(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
     # The batch of the last step once more: the networks of `ib` may find no information in a batch that is new to them.
-    _, terms = trainer.objective(trainer.dataset.collate(trainer.rows, seed=1))
+    _, terms = trainer.objective(trainer.collate(trainer.rows, seed=1))
     for name, term in terms.items():
         assert term.shape == (), (
             f"{option}: the term {name} has the shape {tuple(term.shape)}; return a mean over the batch"
@@ -164,11 +170,11 @@ def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(o
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_more_padding_changes_nothing(option, kind, monkeypatch):
+def test_more_padding_changes_nothing(option, kind, monkeypatch, device):
     """Without dropout, and with the same noise on the real tokens, however many tokens it is asked for."""
     for name in ("randn_like", "rand_like"):
         monkeypatch.setattr(torch, name, noise_by_place())
-    trainer = Trainer(option, task=KINDS[kind], dropout=False)
+    trainer = Trainer(device, option, task=KINDS[kind], dropout=False)
     trainer.objective.double()
     start, optimizers = copy.deepcopy(trainer.objective.state_dict()), trainer.method.optimizers()
     results = []
@@ -176,7 +182,7 @@ def test_more_padding_changes_nothing(option, kind, monkeypatch):
         trainer.objective.load_state_dict(start)  # a penalty may train networks of its own
         for optimizer in optimizers:
             optimizer.state.clear()
-        batch = trainer.dataset.collate([0, 3, 7, 9, 12, 13, 17, 19, 22])
+        batch = trainer.collate([0, 3, 7, 9, 12, 13, 17, 19, 22])
         for field in ("input_ids", "token_type_ids", "attention_mask"):
             setattr(batch, field, torch.nn.functional.pad(getattr(batch, field), (0, extra)))
         trainer.model.zero_grad()
@@ -201,9 +207,9 @@ def gradient(model: torch.nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["two classes", "separate regression"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_loss_and_penalty_leave_no_gradient_behind(option, kind):
-    trainer = Trainer(option, task=KINDS[kind])
-    model, method, batch = trainer.model, trainer.method, trainer.dataset.collate(list(range(10)))
+def test_loss_and_penalty_leave_no_gradient_behind(option, kind, device):
+    trainer = Trainer(device, option, task=KINDS[kind])
+    model, method, batch = trainer.model, trainer.method, trainer.collate(list(range(10)))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     clean = model(batch)
     for hook in (method.loss, method.penalty):
@@ -221,18 +227,18 @@ def test_loss_and_penalty_leave_no_gradient_behind(option, kind):
 
 @pytest.mark.parametrize("kind", ["two classes", "separate regression"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_one_batch_equals_two_micro_batches(option, kind, monkeypatch):
+def test_one_batch_equals_two_micro_batches(option, kind, monkeypatch, device):
     """Without dropout, and with noise that depends only on the place of the token. 7 rows become 4 and 3."""
     token_noise = noise_by_place()
     for name in ("randn_like", "rand_like"):
         monkeypatch.setattr(torch, name, lambda x: token_noise(x[:1]).expand_as(x) if x.ndim == 3 else token_noise(x))
     gradients = []
     for pieces in (1, 2):
-        trainer = Trainer(option, task=KINDS[kind], dropout=False)
+        trainer = Trainer(device, option, task=KINDS[kind], dropout=False)
         trainer.objective.double()
         settings = Settings(accumulate=pieces)
         rows = [0, 3, 7, 9, 12, 13, 17]
-        backward(trainer.objective, trainer.dataset, rows, settings, CPU, CPU.scaler(), step=0)
+        backward(trainer.objective, trainer.dataset, rows, settings, trainer.runtime, trainer.runtime.scaler(), step=0)
         gradients.append(gradient(trainer.model))
     whole, split = gradients
     assert whole.shape == split.shape and (whole - split).norm() <= 1e-6 * whole.norm(), (
@@ -243,18 +249,18 @@ def test_one_batch_equals_two_micro_batches(option, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_parameters_of_a_task_that_is_not_in_the_batch_get_no_gradient(option):
+def test_parameters_of_a_task_that_is_not_in_the_batch_get_no_gradient(option, device):
     """None, and not zero. A parameter belongs to another task if it moves that task's logits, and not this one's."""
     tasks = choose_tasks(COURSE)
     datasets = {task.name: make_dataset(task, ROWS) for task in tasks}
     model, method = make_model(*tasks), build(option)
     method.attach(model)
-    objective = Objective(model, method).double()
+    objective = Objective(model, method).double().to(device)
     halves = list(range(12)), list(range(12, 24))
-    method.prepare(model, lambda task: map(datasets[task].collate, halves))
-    batches = {name: dataset.collate(list(range(9))) for name, dataset in datasets.items()}
+    method.prepare(model, lambda task: (datasets[task].collate(rows).to(device) for rows in halves))
+    batches = {name: dataset.collate(list(range(9))).to(device) for name, dataset in datasets.items()}
     nudge_inserted(model)
-    few = {name: dataset.collate([0, 1]) for name, dataset in datasets.items()}
+    few = {name: dataset.collate([0, 1]).to(device) for name, dataset in datasets.items()}
     moved = {name: moved_tasks(model, few, p) for name, p in model.named_parameters()}
     assert any(tasks_moved == {task.name} for task in tasks for tasks_moved in moved.values())
     for task in tasks:
@@ -279,7 +285,7 @@ def nudge_inserted(model) -> None:
     generator = torch.Generator().manual_seed(4)
     for name, p in model.named_parameters():
         if is_inserted(name.removeprefix("bert.")):
-            p.add_(torch.randn(p.shape, generator=generator, dtype=p.dtype), alpha=0.3)
+            p.add_(torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device), alpha=0.3)
 
 
 @torch.no_grad()
@@ -287,7 +293,7 @@ def moved_tasks(model, batches, p: torch.Tensor) -> set[str]:
     """The names of the tasks whose logits change with this parameter."""
     model.eval()
     before, old = {name: model(batch).logits for name, batch in batches.items()}, p.clone()
-    p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(3), dtype=p.dtype))
+    p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(3), dtype=p.dtype).to(p.device))
     # (A key's bias moves the logits by rounding errors alone.)
     moved = {name for name, batch in batches.items() if (model(batch).logits - before[name]).abs().max() > 1e-9}
     p.copy_(old)
@@ -298,9 +304,9 @@ def moved_tasks(model, batches, p: torch.Tensor) -> set[str]:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_evaluation_knows_nothing_of_the_method(option):
+def test_evaluation_knows_nothing_of_the_method(option, device):
     """The logits are those of the weights alone, in a plain model; inserted modules, which are weights too, stay."""
-    trainer = Trainer(option).steps(2)
+    trainer = Trainer(device, option).steps(2)
     plain = make_model(KINDS["two classes"])
     weights = {plain_name(name): tensor for name, tensor in trainer.model.state_dict().items()}
     weights |= {f"heads.{task}.weight": head.weight for task, head in trainer.model.heads.items()}
@@ -308,8 +314,8 @@ def test_evaluation_knows_nothing_of_the_method(option):
         build(option).attach(plain)
     plain.load_state_dict({name: weights[plain_name(name)] for name in plain.state_dict()})
     trainer.objective.eval()
-    batch = trainer.dataset.collate([1, 2, 3])
-    assert torch.equal(trainer.model(batch).logits, plain.eval()(batch).logits), (
+    batch = trainer.collate([1, 2, 3])
+    assert torch.equal(trainer.model(batch).logits, plain.to(device).eval()(batch).logits), (
         f"{option}: in eval mode the model does not give the logits of its weights. What a module does only in "
         "training (noise, masks) must ask `if self.training`"
     )

@@ -85,8 +85,8 @@ def noise_by_place(size: int = 40):
 
     def draw(x: torch.Tensor, **_) -> torch.Tensor:
         if x.ndim == 3:
-            return noise[: x.shape[0], : x.shape[1]].to(x.dtype)
-        return torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+            return noise[: x.shape[0], : x.shape[1]].to(x)
+        return torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x.device)
 
     return draw
 

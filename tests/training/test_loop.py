@@ -12,7 +12,7 @@ from minbert.errors import TrainingError
 from minbert.optimizer import AdamW
 from minbert.random_state import derive_seed
 from minbert.training.loop import Objective, backward, discard, examples_of_task, fit, shard_rows
-from minbert.training.runtime import Runtime, compile_layers
+from minbert.training.runtime import Runtime
 from minbert.training.settings import Settings
 from regularizers import build
 from regularizers.base import Method, Sum
@@ -221,22 +221,6 @@ def test_a_loss_that_is_not_finite_names_step_and_examples():
     sampler = ListSampler(dataset, [list(range(i, i + 5)) for i in range(0, 30, 5)])
     with pytest.raises(TrainingError, match=r"step 4: the loss is not finite; rows\.tsv lines 17, 18, 19, 20, 21"):
         fit(Objective(model, build("finetune")), sampler, lambda e: {}, Settings(lr=1e-3, warmup=0.1), CPU)
-
-
-def test_bf16_and_compiled_layers_train_as_float32_does():
-    """The losses of every row of the log are those of plain float32, except for rounding."""
-    sampler, losses = BatchSampler(make_dataset(size=30), 4, 0, epochs=4), []
-    for runtime, compiled in ((CPU, False), (Runtime(torch.device("cpu"), "bf16"), False), (CPU, True)):
-        model, rows = make_model(), []
-        if compiled:
-            compile_layers(model, backend="aot_eager")
-        objective = Objective(model, build("smart"))
-        objective.method.attach(model)
-        fit(objective, sampler, lambda e: {}, Settings(lr=1e-2, warmup=0.1), runtime, rows.append)
-        losses.append([row["loss"] for row in rows])
-    plain, bf16, compiled = (torch.tensor(of_run) for of_run in losses)
-    assert (plain - plain[0]).abs().max() > 0.1  # the losses change
-    assert (bf16 - plain).abs().max() < 0.05 and (compiled - plain).abs().max() < 1e-3
 
 
 def test_a_method_alone_trains_without_a_sum_around_it():

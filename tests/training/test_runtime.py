@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.factories import make_batch
 
 from minbert.errors import InputError, TrainingError
 from minbert.random_state import derive_seed
@@ -29,6 +30,46 @@ def test_precision(monkeypatch):
         runtime.choose_precision("fp16", CPU, needs_fp32=False)
     with pytest.raises(InputError, match="does not compute in bfloat16"):
         runtime.choose_precision("bf16", torch.device("cuda"), needs_fp32=False)
+
+
+@pytest.mark.parametrize(
+    "capability, expected", [((9, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")]
+)
+def test_a_gpu_computes_in_the_half_precision_that_it_has_matrix_units_for(capability, expected, monkeypatch):
+    """An H100; a T4, as on Colab; a V100; a GTX 1080, whose float16 is slower than its float32."""
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: capability >= (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert runtime.choose_precision("auto", gpu, needs_fp32=False) == expected
+    assert runtime.choose_precision("auto", gpu, needs_fp32=True) == "fp32"
+
+
+@pytest.fixture
+def matmul_precision():
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_only_on_a_gpu_and_without_small_perturbations_are_products_rounded_to_tf32(matmul_precision):
+    gpu, found = torch.device("cuda", 0), []
+    for device, needs_fp32 in ((gpu, False), (gpu, True), (CPU, False), (CPU, True)):
+        runtime.set_backends(device, needs_fp32)
+        found.append(runtime.Runtime(device, "fp32").describe())
+    assert found == ["cuda:0 in fp32 (TF32)", "cuda:0 in fp32", "cpu in fp32", "cpu in fp32"]
+
+
+def test_a_copy_to_a_gpu_starts_from_pinned_memory_and_does_not_wait(monkeypatch):
+    """A stand-in for the GPU: the copies stay on the CPU."""
+    pinned, copied = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, non_blocking: copied.append(non_blocking) or self)
+    batch = make_batch()
+    for device, number in (("cpu", 0), ("mps", 0), (torch.device("cuda", 1), 5), ("cuda", 5)):
+        pinned.clear()
+        batch.to(device)
+        assert len(pinned) == number and copied == [True] * 5
+        copied.clear()
 
 
 def test_devices(monkeypatch):

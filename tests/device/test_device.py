@@ -1,0 +1,304 @@
+"""The loop and the methods on the CPU, and on a GPU where there is one.
+
+The contract of the methods is tested on both in tests/regularizers/test_contract.py. The model is wide enough for the
+fused attention kernels of a GPU, whose heads have at least 8 entries.
+"""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.distributed as dist
+from support.factories import CPU, VOCABULARY, make_batch, make_dataset, make_model, turn_off_dropout
+
+import train
+from minbert import weights
+from minbert.data.dataset import Dataset
+from minbert.data.sampling import BatchSampler
+from minbert.optimizer import AdamW, parameter_groups
+from minbert.training.checkpoint import Checkpoints
+from minbert.training.evaluation import predict_logits
+from minbert.training.loop import Objective, backward, fit
+from minbert.training.runtime import Runtime, compile_layers
+from minbert.training.settings import Settings
+from regularizers import OPTIONS, build
+from regularizers.base import Method, Sum
+from regularizers.perturbation import second_pass
+
+WIDE = {"hidden_size": 48, "intermediate_size": 64, "initializer_range": 0.1}  # three heads of 16
+SETTINGS = Settings(lr=1e-3, warmup=0.0, batch_size=12)
+# How far a gradient may be from that in float32, as a share of its norm. A number in bf16 has 8 bits, so a product is
+# wrong by up to 2⁻⁸, and some ten products follow each other here; in fp16 it has 11 bits.
+TOLERANCE = {"bf16": 10 * 2**-8, "fp16": 10 * 2**-11}
+
+
+@pytest.fixture
+def exact(device) -> float:
+    """How far two equal computations may be apart: a GPU may add up in another order."""
+    return 0.0 if device.type == "cpu" else 1e-6
+
+
+def prepared(option: str, device: torch.device, settings=(), dropout: bool = True) -> Objective:
+    """A wide model with the method, after its first stage, on the device."""
+    model, method = make_model(**WIDE), build(option, settings)
+    method.attach_with_seed(model, 0)
+    if not dropout:
+        turn_off_dropout(model)
+    objective, dataset = Objective(model, method).to(device), make_dataset(size=36)
+    halves = list(range(18)), list(range(18, 36))
+    method.prepare_with_seed(model, lambda task: (dataset.collate(rows).to(device) for rows in halves), 0)
+    return objective.train()
+
+
+def gradient(objective: Objective, runtime: Runtime, accumulate: int = 1) -> torch.Tensor:
+    """The gradient of one step on ten examples, in one vector on the CPU."""
+    scaler, dataset = runtime.scaler(), make_dataset(size=36)
+    backward(objective, dataset, list(range(20)), Settings(accumulate=accumulate), runtime, scaler, step=0)
+    optimizer = AdamW(objective.model.parameters())
+    scaler.unscale_(optimizer)
+    return torch.cat([p.grad.flatten().cpu() for p in objective.model.parameters() if p.grad is not None])
+
+
+# Random numbers.
+
+
+@pytest.mark.parametrize("place", ["attention_probs_dropout_prob", "hidden_dropout_prob"])
+def test_a_second_pass_repeats_the_dropout_masks(place, device):
+    """On a GPU those of attention are drawn inside the fused kernel, which a test cannot see."""
+    rates = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0} | {place: 0.5}
+    model, batch = make_model(**WIDE, **rates).to(device).train(), make_batch(rows=9, tokens=12).to(device)
+    clean = model(batch)
+    shared, independent, without = (
+        second_pass(model, batch, clean.hidden[0], clean, dropout) for dropout in ("shared", "independent", "off")
+    )
+    assert torch.equal(shared, clean.logits)
+    assert (independent - clean.logits).abs().max() > 0.01 and (without - clean.logits).abs().max() > 0.01
+
+
+def test_a_run_depends_on_its_seed_alone(device, exact):
+    def run() -> torch.Tensor:
+        torch.rand(3, device=device)  # an earlier draw must not matter
+        objective = prepared("smart+mixout", device)
+        fit(objective, BatchSampler(make_dataset(), 12, 0, epochs=1), lambda e: {}, SETTINGS, Runtime(device))
+        return torch.cat([p.flatten() for p in objective.model.parameters()])
+
+    assert (run() - run()).abs().max() <= exact
+
+
+# Precisions.
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if not option.fp32])
+def test_the_gradient_in_half_precision_is_that_of_float32(option, precision, device):
+    """With scaled losses in fp16. (Without dropout: on a GPU the masks depend on the precision.)"""
+    if option in ("mine", "ib", "ib-sp"):
+        pytest.skip("its networks learn from the rounded states, step after step: they become other networks")
+    full, half = (prepared(option, device, dropout=False) for _ in range(2))
+    expected, found = gradient(full, Runtime(device)), gradient(half, Runtime(device, precision))
+    assert torch.isfinite(found).all() and (found - expected).norm() <= TOLERANCE[precision] * expected.norm()
+
+
+@pytest.mark.parametrize("precision", ["fp32", *TOLERANCE])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_trains_in_every_precision_that_it_allows(option, precision, device):
+    if OPTIONS[option].fp32 and precision != "fp32":
+        pytest.skip("runs in float32 alone")
+    objective, rows = prepared(option, device), []
+    before = {name: p.clone() for name, p in objective.model.named_parameters() if p.requires_grad}
+    sampler = BatchSampler(make_dataset(size=36), 12, 0, epochs=1)
+    totals, _ = fit(objective, sampler, lambda epoch: {}, SETTINGS, Runtime(device, precision), rows.append)
+    moved = [name for name, p in objective.model.named_parameters() if p.requires_grad and (p != before[name]).any()]
+    assert totals["steps"] == 3 and any(name.startswith("heads.rte.") for name in moved)
+    assert all(torch.isfinite(p).all() for p in objective.parameters())
+
+
+class ExplodesAtFirst(Method):
+    """A penalty whose gradient is not finite in the first two steps."""
+
+    calls = 0
+
+    def penalty(self, model, batch, clean):
+        self.calls += 1
+        return {"odd": (0 * model.bert.pooler.bias).abs().sqrt().sum()} if self.calls <= 2 else {}
+
+
+def test_in_fp16_a_step_whose_gradient_is_not_finite_is_skipped_and_lowers_the_scale(device, monkeypatch):
+    scalers, make = [], Runtime.scaler
+    monkeypatch.setattr(Runtime, "scaler", lambda self: scalers.append(make(self)) or scalers[-1])
+    objective = Objective(make_model(**WIDE), Sum({"odd": ExplodesAtFirst()})).to(device)
+    before, after = objective.model.bert.pooler.weight.detach().clone(), []
+    objective.method.after_step = lambda model, progress: after.append(model.bert.pooler.weight.detach().clone())
+    sampler = BatchSampler(make_dataset(), 6, 0, epochs=1)
+    fit(objective, sampler, lambda epoch: {}, SETTINGS, Runtime(device, "fp16"))
+    assert torch.equal(after[0], before) and torch.equal(after[1], before)
+    assert not torch.equal(after[2], before) and not torch.equal(after[3], after[2])
+    assert scalers[0].get_scale() == 2.0**16 / 4
+
+
+# Steps.
+
+
+@pytest.mark.parametrize("option", ["finetune", "l2sp", "lora"])
+def test_the_gradient_is_that_of_the_cpu(option, device):
+    """For methods without random numbers. On the CPU itself: of one thread or several."""
+    found = gradient(prepared(option, device, dropout=False).double(), Runtime(device))
+    expected = gradient(prepared(option, CPU.device, dropout=False).double(), CPU)
+    assert (found - expected).norm() <= 1e-12 * expected.norm()
+
+
+def test_micro_batches_add_up_to_the_whole_batch(device):
+    objective = prepared("l2sp", device, dropout=False).double()
+    whole = gradient(objective, Runtime(device))
+    objective.zero_grad()
+    pieces = gradient(objective, Runtime(device), accumulate=3)
+    assert (whole - pieces).norm() <= 1e-12 * whole.norm()
+
+
+def test_the_optimizers_step_is_that_of_the_cpu(device):
+    """A GPU updates all parameters with one launch, a CPU one after the other."""
+    models = [make_model(**WIDE), make_model(**WIDE).to(device)]
+    for model in models:
+        optimizer = AdamW(parameter_groups(model, 0.1), lr=1e-3)
+        for step in range(3):
+            for number, p in enumerate(model.parameters()):
+                generator = torch.Generator().manual_seed(100 * step + number)
+                p.grad = torch.randn(p.shape, generator=generator).to(p.device) if number % 5 else None
+            optimizer.step()
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(p, q.cpu(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("option, precision", [("smart", "fp32"), ("mine", "bf16"), ("mixout+l2sp", "fp16")])
+def test_a_resumed_run_ends_as_an_undisturbed_one(option, precision, device, exact, tmp_path):
+    """Scaler, estimators and teacher included. The checkpoint is written from the device and read back to it."""
+    runtime, sampler = Runtime(device, precision), BatchSampler(make_dataset(size=36), 12, 0, epochs=3)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(epoch: int) -> dict:
+        if epoch == 2:
+            raise StoppedError
+        return {}
+
+    def run(evaluate, folder) -> dict[str, torch.Tensor]:
+        objective = Objective(make_model(**WIDE), build(option))
+        objective.method.attach_with_seed(objective.model, 0)
+        objective.to(device)
+        fit(objective, sampler, evaluate, SETTINGS, runtime, checkpoints=Checkpoints(tmp_path / folder))
+        return objective.state_dict()
+
+    whole = run(lambda epoch: {}, "whole")
+    with pytest.raises(StoppedError):
+        run(stop, "resumed")
+    resumed = run(lambda epoch: {}, "resumed")
+    for name, tensor in whole.items():
+        assert (tensor - resumed[name]).abs().max() <= exact, name
+
+
+# Compiled layers.
+
+
+def test_compiled_layers_are_compiled_once_for_all_lengths_and_keep_their_names(device):
+    graphs = []
+
+    def backend(module, inputs):
+        graphs.append(module)
+        return module.forward
+
+    torch._dynamo.reset()
+    model = make_model(**WIDE, num_hidden_layers=12).to(device).train()  # more layers than dynamo compiles functions
+    names = [name for name, _ in model.named_parameters()]
+    compile_layers(model, backend=backend)
+    model(make_batch(rows=4, tokens=6).to(device)).logits.sum().backward()
+    first = len(graphs)
+    for tokens in range(7, 40, 3):
+        model(make_batch(rows=5, tokens=tokens).to(device)).logits.sum().backward()
+    assert first and len(graphs) == first
+    assert [name for name, _ in model.named_parameters()] == names
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_bf16_and_compiled_layers_train_as_float32_does(device):
+    """The losses of every row of the log are those of plain float32, except for rounding. On a GPU with the compiler
+    that users have; on a CPU, where that takes a minute, with one that only traces."""
+    sampler, losses = BatchSampler(make_dataset(size=30), 4, 0, epochs=4), []
+    torch._dynamo.reset()
+    for precision, compiled in (("fp32", False), ("bf16", False), ("fp32", True)):
+        model, rows = make_model(**WIDE), []
+        objective = Objective(model, build("smart"))
+        objective.method.attach(model)
+        objective.to(device)
+        turn_off_dropout(objective)  # on a GPU the masks of compiled layers, and those of bf16, are others
+        if compiled:
+            compile_layers(model, backend="inductor" if device.type == "cuda" else "aot_eager")
+        fit(objective, sampler, lambda e: {}, replace(SETTINGS, lr=1e-2), Runtime(device, precision), rows.append)
+        losses.append([row["loss"] for row in rows])
+    plain, bf16, compiled = (torch.tensor(of_run) for of_run in losses)
+    assert (plain - plain[0]).abs().max() > 0.02  # the losses change
+    assert (bf16 - plain).abs().max() < 0.02 and (compiled - plain).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("flag, lengths", [("--compile", {32, 40}), ("--no-compile", set(range(5, 41)))])
+def test_with_compile_a_run_has_few_lengths(flag, lengths, arguments, monkeypatch):
+    seen, collate = set(), Dataset.collate
+
+    def spy(self, *args, **kwargs):
+        batch = collate(self, *args, **kwargs)
+        seen.add(batch.input_ids.shape[1])
+        assert batch.attention_mask.any(0).sum() > batch.input_ids.shape[1] - 32  # no longer than it has to be
+        return batch
+
+    monkeypatch.setattr(Dataset, "collate", spy)
+    monkeypatch.setattr("minbert.training.run.compile_layers", lambda model: None)
+    assert train.main([*arguments, flag, "--epochs", "1", "--max-length", "40", "--batch-size", "4"]) == 0
+    assert seen <= lengths and (len(seen) > 2) == (flag == "--no-compile")
+
+
+# Several processes, evaluation, prediction.
+
+
+def test_a_group_of_one_rank_trains_as_no_group(device, exact, tmp_path, monkeypatch):
+    """DDP and every collective run through NCCL on a GPU, through gloo on a CPU."""
+
+    def run() -> torch.Tensor:
+        objective = prepared("mine+l2sp", device)
+        fit(objective, BatchSampler(make_dataset(), 12, 0, epochs=2), lambda e: {}, SETTINGS, Runtime(device))
+        return torch.cat([p.flatten() for p in objective.parameters()])
+
+    alone = run()
+    kind = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(kind, init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        monkeypatch.setattr(Runtime, "is_distributed", True)
+        grouped = run()
+    finally:
+        dist.destroy_process_group()
+    assert (alone - grouped).abs().max() <= exact
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_predictions_are_those_of_the_cpu(size, device):
+    model, dataset = make_model(**WIDE), make_dataset(size=20)
+    expected = predict_logits(model, dataset, 4, CPU)
+    found = predict_logits(model.to(device), dataset, size, Runtime(device))
+    assert abs(found - expected).max() <= 1e-5
+
+
+def test_a_run_on_the_device_is_complete(device, data_folder, tmp_path):
+    """From files to files."""
+    weights.save_model(make_model(**WIDE), tmp_path / "model")
+    (tmp_path / "model" / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    folder = tmp_path / "run"
+    arguments = ["--model", tmp_path / "model", "--data", data_folder, "--out", folder, "--device", device.type]
+    assert train.main([*map(str, arguments), "--predict", "test", "--max-length", "32", "--option", "smart"]) == 0
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["peak_memory_bytes"] > 0 and metrics["examples_per_second"] > 0
+    assert (folder / "model" / "model.safetensors").exists()
+    predictions = (folder / "predictions" / "test" / "RTE.tsv").read_text().splitlines()
+    assert len(predictions) == 8 and {line.split("\t")[1] for line in predictions[1:]} <= {
+        "entailment",
+        "not_entailment",
+    }
