@@ -15,12 +15,12 @@ def peer_model(folder: str, outputs: int, **config) -> torch.nn.Module:
     return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=outputs, **config)
 
 
-def peer_optimizer(model, lr: float, eps: float) -> torch.optim.Optimizer:
+def peer_optimizer(model, lr: float, eps: float, fused: bool = False) -> torch.optim.Optimizer:
     """torch.optim.AdamW with two groups: biases and LayerNorms do not decay."""
     plain = [p for n, p in model.named_parameters() if "bias" in n or "LayerNorm" in n]
     decayed = [p for n, p in model.named_parameters() if not ("bias" in n or "LayerNorm" in n)]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, eps=eps)
+    return torch.optim.AdamW(groups, lr=lr, eps=eps, fused=fused)
 
 
 def peer_logits(model, batch) -> torch.Tensor:
@@ -29,22 +29,22 @@ def peer_logits(model, batch) -> torch.Tensor:
     ).logits
 
 
-def peer_train(model, dataset, batches, lr: float, eps: float, bf16: bool) -> list[float]:
+def peer_train(model, dataset, batches, lr: float, eps: float, bf16: bool, fused: bool = False) -> list[float]:
     """One step for each batch: linear schedule with warm-up 0.1, clipping at 1. Returns the losses."""
-    optimizer, losses = peer_optimizer(model, lr, eps), []
+    optimizer, losses = peer_optimizer(model, lr, eps, fused), []
     model.train()
     for step, rows in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = lr * linear(step, len(batches), 0.1)
-        batch = dataset.collate(rows)
-        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+        batch = dataset.collate(rows).to(model.device)
+        with torch.autocast(model.device.type, torch.bfloat16) if bf16 else nullcontext():
             loss = dataset.task.loss(peer_logits(model, batch), batch.labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
+        losses.append(loss.detach())  # reading it here would wait for a GPU in each step
+    return torch.stack(losses).tolist()
 
 
 @torch.no_grad()

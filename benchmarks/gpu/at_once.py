@@ -1,0 +1,39 @@
+"""How the speed of several small runs on one device adds up: what a study with many seeds does."""
+
+import multiprocessing
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.gpu.work import SMALL, Scale, Trainer, Work
+
+LENGTHS = "as in RTE"
+TRAININGS = 3  # of each process
+
+
+def run(device: torch.device, scale: Scale, barrier, speeds) -> None:
+    """One run, in a process of its own. All runs begin their timed steps together."""
+    torch.set_num_threads(1)
+    batch_size, trainer = min(scale.batch_sizes), Trainer(Work(device, scale), SMALL)
+    trainer.warm_up(LENGTHS, batch_size)
+    barrier.wait()
+    for _ in range(TRAININGS):
+        speeds.put(trainer.train(LENGTHS, batch_size)["examples_per_second"])
+
+
+def runs_at_once(work: Work) -> Iterator[str]:
+    """One row for each number of runs. Their model has the shape of all-MiniLM-L6-v2."""
+    yield "| runs at once | examples/s of all | times that of one |"
+    yield "|---|---|---|"
+    context, one = multiprocessing.get_context("spawn"), None  # a forked process cannot use CUDA
+    for number in work.scale.at_once:
+        barrier, speeds = context.Barrier(number), context.Queue()
+        arguments = work.device, work.scale, barrier, speeds
+        processes = [context.Process(target=run, args=arguments, daemon=True) for _ in range(number)]
+        for process in processes:
+            process.start()
+        total = sum(speeds.get(timeout=120) for _ in range(TRAININGS * number)) / TRAININGS
+        for process in processes:
+            process.join()
+        one = one or total
+        yield f"| {number} | {total:.1f} | {total / one:.2f} |"

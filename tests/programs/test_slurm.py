@@ -1,0 +1,44 @@
+"""examples/slurm.sbatch with stand-ins for SLURM's commands."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "slurm.sbatch"
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Run the script as job 7 in a folder of its own, with an srun that ends with the given status. Returns (status,
+    the calls of SLURM's commands)."""
+    (tmp_path / "bin").mkdir()
+    for name in ("srun", "scontrol"):
+        (tmp_path / "bin" / name).write_text(
+            f'#!/bin/bash\necho "{name} $@" >> calls\n[ {name} = srun ] && exit $STATUS\n'
+        )
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    def run(status: int, *flags: str) -> tuple[int, list[str]]:
+        (tmp_path / "calls").unlink(missing_ok=True)
+        path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": path, "SLURM_JOB_ID": "7", "STATUS": str(status)}
+        done = subprocess.run(["bash", str(SCRIPT), *flags], cwd=tmp_path, env=environment)
+        return done.returncode, (tmp_path / "calls").read_text().splitlines()
+
+    return run
+
+
+def test_a_job_that_meets_its_time_limit_is_requeued_and_resumes(submit, tmp_path):
+    start = "srun .venv/bin/python train.py --option smart --task a b --out runs/7"
+    assert submit(143, "--option", "smart", "--task", "a b") == (143, [start, "scontrol requeue 7"])
+    (tmp_path / "runs" / "7").mkdir(parents=True)
+    resume = "srun .venv/bin/python train.py --resume runs/7"
+    assert submit(143, "--option", "smart") == (143, [resume, "scontrol requeue 7"])
+    assert submit(0, "--option", "smart") == (0, [resume])
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 137])
+def test_a_job_that_ended_otherwise_is_not_requeued(status, submit):
+    assert submit(status) == (status, ["srun .venv/bin/python train.py --out runs/7"])
