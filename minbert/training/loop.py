@@ -169,7 +169,8 @@ def backward(
     for micro in range(settings.accumulate):
         # The ranks are the outer division of the rows: rank 0 gets shards 0 .. accumulate-1.
         own_rows, weight = shard_rows(rows, runtime.rank * settings.accumulate + micro, shards)
-        # Each micro-batch has a seed of its own, or all of them would draw the same dropout masks.
+        # Each micro-batch has a seed of its own, or all of them would draw the same dropout masks. A GPU still works on
+        # the step before while this one is collated: nothing in a step waits for it (tests/device/test_one_device.py).
         batch = dataset.collate(own_rows, seed=derive_seed(settings.seed, step, micro, runtime.rank))
         is_last = micro == settings.accumulate - 1
         with runtime.average_gradients_if(is_last, wrapped):
