@@ -21,7 +21,7 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
         self.attention_dropout = Dropout(config.attention_probs_dropout_prob)
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob if config.attention_output_dropout else 0.0)
 
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]. `mask` [B,1,1,T] is True where a token may be attended to."""

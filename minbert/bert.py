@@ -1,4 +1,7 @@
-"""BertModel: embeddings, layers, pooler.  Devlin et al. 2019, arXiv:1810.04805v2."""
+"""BertModel: embeddings, layers, pooler.  Devlin et al. 2019, arXiv:1810.04805v2.
+
+It also is RoBERTa, ALBERT and DistilBERT, which differ from BERT in fields of the config: see families.py.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +12,12 @@ from torch import Tensor, nn
 
 from minbert import weights
 from minbert.config import BertConfig
+from minbert.dropout import Dropout
 from minbert.embeddings import Embeddings
 from minbert.hub import find_model
 from minbert.layers import Layer
+
+POOLER_ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 class Encoded(NamedTuple):
@@ -30,7 +36,12 @@ class BertModel(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        if config.share_layers:
+            for layer in self.layers[1:]:
+                layer.share(self.layers[0])
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        self.pooler_activation = POOLER_ACTIVATIONS[config.pooler_activation]
+        self.pooler_dropout = Dropout(config.hidden_dropout_prob) if config.dropout_before_pooler else nn.Identity()
         self.fresh_pooler = False  # True where the checkpoint had no pooler
         self.apply(self.initialize)
 
@@ -70,7 +81,7 @@ class BertModel(nn.Module):
 
     def pool(self, h: Tensor) -> Tensor:
         """The first token ([CLS]) through the pooler: [B,T,D] -> [B,D]"""
-        return torch.tanh(self.pooler(h[:, 0]))
+        return self.pooler_activation(self.pooler(self.pooler_dropout(h[:, 0])))
 
 
 def expand_attention_mask(attention_mask: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ class SentenceModel(nn.Module):
         super().__init__()
         self.tasks = tuple(tasks)
         self.bert = bert
-        self.dropout = Dropout(bert.config.hidden_dropout_prob)
-        width = bert.config.hidden_size
+        config = bert.config
+        width, rate = config.hidden_size, config.classifier_dropout
+        self.dropout = Dropout(config.hidden_dropout_prob if rate is None else rate)
         self.heads = nn.ModuleDict({task.name: nn.Linear(feature_count(task, width), task.outputs) for task in tasks})
         self.heads.apply(bert.initialize)
         for task in tasks:

@@ -1,10 +1,15 @@
-"""BertConfig: the numbers that define one BERT, under the names of its published config.json."""
+"""BertConfig: the numbers that define one encoder, under the names of BERT's published config.json."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from minbert.errors import InputError
+from minbert.families import FAMILIES, Family
 from minbert.files import read_json_object
+
+ACTIVATIONS = ("gelu", "gelu_new")  # of the feed-forward, see layers.py
+POOLER_ACTIVATIONS = ("tanh", "relu")
+CHOICES = {"model_type": tuple(FAMILIES), "hidden_act": ACTIVATIONS, "pooler_activation": POOLER_ACTIVATIONS}
 
 
 @dataclass(frozen=True)
@@ -16,24 +21,59 @@ class BertConfig:
     num_hidden_layers: int = 12  # L
     num_attention_heads: int = 12  # H; each head is D/H wide
     intermediate_size: int = 3072  # width inside the feed-forward
-    max_position_embeddings: int = 512  # T can be at most this
-    type_vocab_size: int = 2  # segments: 0 for the first text, 1 for the second
+    max_position_embeddings: int = 512  # rows of the table of positions
+    type_vocab_size: int = 2  # segments: 0 for the first text, 1 for the second; no table if there are 0
+    hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None  # in front of the last layer of the head; None: hidden_dropout_prob
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02  # standard deviation of fresh weights
+    pad_token_id: int = 0
+    # In what the other families differ from BERT.
+    model_type: str = "bert"  # the family: names in files, and defaults of fine-tuning
+    positions_after_padding: bool = False  # RoBERTa: real tokens are counted from pad_token_id + 1 on
+    embedding_size: int | None = None  # ALBERT: E, width of the embedding tables, which are projected to D
+    share_layers: bool = False  # ALBERT: all layers have the same parameters
+    attention_output_dropout: bool = True  # not in DistilBERT: the dropout after the attention's output projection
+    feed_forward_dropout: bool = True  # not in ALBERT
+    pooler_activation: str = "tanh"
+    dropout_before_pooler: bool = False  # RoBERTa's head has dropout there, too
 
     def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and not (type(value) is int and value > 0):
-                raise InputError(f"{field.name} must be a positive whole number, not {value!r}")
-            if field.type is float and not (type(value) in (int, float) and 0 <= value < 1):
-                raise InputError(f"{field.name} must be a number from 0 up to 1, not {value!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} {getattr(self, name)!r} is not supported, only {', '.join(choices)}")
+        for f in fields(self):
+            value, smallest = getattr(self, f.name), 0 if f.name in ("type_vocab_size", "pad_token_id") else 1
+            if value is None and f.type in (int | None, float | None):
+                continue
+            if f.type in (int, int | None) and not (type(value) is int and value >= smallest):
+                kind = "positive " if smallest else ""
+                raise InputError(f"{f.name} must be a {kind}whole number, not {value!r}")
+            if f.type in (float, float | None) and not (type(value) in (int, float) and 0 <= value < 1):
+                raise InputError(f"{f.name} must be a number from 0 up to 1, not {value!r}")
+            if f.type is bool and type(value) is not bool:
+                raise InputError(f"{f.name} must be true or false, not {value!r}")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.model_type]
+
+    @property
+    def embedding_width(self) -> int:
+        """E: D, except for ALBERT."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
+    def positions(self) -> int:
+        """T can be at most this."""
+        first = self.pad_token_id + 1 if self.positions_after_padding else 0
+        return self.max_position_embeddings - first
 
     @classmethod
     def from_json(cls, path: Path) -> "BertConfig":
@@ -41,14 +81,20 @@ class BertConfig:
         if not path.exists():
             raise InputError(f"{path} does not exist: a model folder needs config.json and model.safetensors")
         values = read_json_object(path)
-        for name, supported in FIXED.items():
+        model_type = values.get("model_type", "bert")
+        if not isinstance(model_type, str) or model_type not in FAMILIES:
+            raise InputError(f"{path}: model_type {model_type!r} is not supported, only {', '.join(FAMILIES)}")
+        family = FAMILIES[model_type]
+        for name, supported in family.required.items():
             if values.get(name, supported) != supported:
                 raise InputError(f"{path}: {name} {values[name]!r} is not supported, only {supported!r}")
-        missing = [name for name in REQUIRED if name not in values]
+        names = published_fields(family)
+        missing = [name for ours, name in names.items() if ours in REQUIRED and name not in values]
         if missing:
             raise InputError(f"{path} lacks {', '.join(missing)}")
+        found = {ours: values[name] for ours, name in names.items() if name in values}
         try:
-            return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+            return cls(**found | {"model_type": model_type} | family.constants)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -56,16 +102,23 @@ class BertConfig:
         """Raise InputError if token ids, lengths or the texts of one input go beyond the embedding tables."""
         if largest_id >= self.vocab_size:
             raise InputError(f"the tokenizer's ids go up to {largest_id}, the model's vocab_size is {self.vocab_size}")
-        if texts > self.type_vocab_size:
+        if self.model_type == "bert" and texts > self.type_vocab_size:
             raise InputError(f"the task has pairs of texts, the model's type_vocab_size is {self.type_vocab_size}")
-        if max_length > self.max_position_embeddings:
-            raise InputError(f"--max-length {max_length}: the model has {self.max_position_embeddings} positions")
+        if max_length > self.positions:
+            raise InputError(f"--max-length {max_length}: the model has {self.positions} positions")
 
     def to_dict(self) -> dict:
         """The content of a published config.json, which transformers reads too."""
-        return FIXED | asdict(self)
+        names = published_fields(self.family)
+        return self.family.required | {name: getattr(self, ours) for ours, name in names.items()}
 
 
+def published_fields(family: Family) -> dict[str, str]:
+    """The fields of BertConfig that a family's config.json has -> their names there."""
+    return {f.name: family.names.get(f.name, f.name) for f in fields(BertConfig) if f.name not in family.constants}
+
+
+# Each config.json has these, under the family's names.
 REQUIRED = (
     "vocab_size",
     "hidden_size",
@@ -74,7 +127,3 @@ REQUIRED = (
     "intermediate_size",
     "max_position_embeddings",
 )
-
-
-# The only values that this implementation computes. A config.json may leave these fields out.
-FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}

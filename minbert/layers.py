@@ -1,5 +1,7 @@
 """One encoder layer: attention and feed-forward, each followed by a residual connection and a LayerNorm."""
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -7,19 +9,22 @@ from minbert.attention import SelfAttention
 from minbert.config import BertConfig
 from minbert.dropout import Dropout
 
+ACTIVATIONS = {"gelu": F.gelu, "gelu_new": partial(F.gelu, approximate="tanh")}
+
 
 class FeedForward(nn.Module):
-    """dropout(W₂ GELU(W₁h)), with the exact GELU x·Φ(x) (erf), not its tanh approximation."""
+    """dropout(W₂ GELU(W₁h)). BERT has the exact GELU x·Φ(x) (erf), ALBERT its approximation by tanh (gelu_new)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
         self.up = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.dropout = Dropout(config.hidden_dropout_prob if config.feed_forward_dropout else 0.0)
 
     def forward(self, h: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]"""
-        return self.dropout(self.down(F.gelu(self.up(h))))
+        return self.dropout(self.down(self.activation(self.up(h))))
 
 
 class Layer(nn.Module):
@@ -35,6 +40,12 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def share(self, other: "Layer") -> "Layer":
+        """Compute with the modules of another layer. (What a method puts around one of them stays in one layer.)"""
+        for name, child in other.named_children():
+            setattr(self, name, child)
+        return self
 
     def forward(self, h: Tensor, mask: Tensor, task: str | None = None) -> Tensor:
         """[B,T,D] -> [B,T,D]. `mask` [B,1,1,T] is True where a token may be attended to."""

@@ -14,19 +14,11 @@ from minbert.bert import BertModel
 from minbert.classifier import Output
 from minbert.errors import InputError
 from minbert.hub import find_model
+from minbert.layers import ACTIVATIONS
 from minbert.task import Batch, Task
 from minbert.weights import read_tensors, save_bert
 
 IGNORE = -100  # the label of a token that is not to be predicted
-
-# Our parameter <- the published one, as in published.MODULES. The decoder's weight is the token embedding.
-HEAD_NAMES = {
-    "transform.weight": "cls.predictions.transform.dense.weight",
-    "transform.bias": "cls.predictions.transform.dense.bias",
-    "norm.weight": "cls.predictions.transform.LayerNorm.weight",
-    "norm.bias": "cls.predictions.transform.LayerNorm.bias",
-    "bias": "cls.predictions.bias",
-}
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -38,15 +30,19 @@ MLM = Task("mlm", "", ("first", "second"), "", (), (), (), loss=masked_cross_ent
 
 
 class MaskedLanguageModel(nn.Module):
-    """logits = E LayerNorm(GELU(W h + b)) + bias for each chosen token, with E the token embeddings (tied)."""
+    """logits = E LayerNorm(GELU(W h + b)) + bias for each chosen token, with E the token embeddings (tied).
+
+    The published names of its parameters are in families.py.
+    """
 
     def __init__(self, bert: BertModel):
         super().__init__()
-        width = bert.config.hidden_size
+        config = bert.config
         self.bert, self.tasks = bert, (MLM,)
-        self.transform = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=bert.config.layer_norm_eps)
-        self.bias = nn.Parameter(torch.zeros(bert.config.vocab_size))
+        self.transform = nn.Linear(config.hidden_size, config.embedding_width)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.norm = nn.LayerNorm(config.embedding_width, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.transform.apply(bert.initialize)
 
     @classmethod
@@ -54,24 +50,26 @@ class MaskedLanguageModel(nn.Module):
         """Load a checkpoint that has its MLM head. Raises InputError that names a missing tensor."""
         model = cls(BertModel.from_pretrained(name_or_folder))
         tensors = read_tensors(find_model(name_or_folder))
-        for name in HEAD_NAMES.values():
+        names = model.bert.config.family.mlm
+        for name in names.values():
             if name not in tensors:
                 raise InputError(f"{name_or_folder} has no head for masked language modelling: {name} is missing")
-        model.load_state_dict({ours: tensors[name].float() for ours, name in HEAD_NAMES.items()}, strict=False)
+        model.load_state_dict({ours: tensors[name].float() for ours, name in names.items()}, strict=False)
         return model.eval()
 
     def forward(self, batch: Batch) -> Output:
         """-> Output with the logits [M,V] of the M tokens whose label [B,T] is not IGNORE."""
         encoded = self.bert(batch.input_ids, batch.attention_mask, batch.token_type_ids)
         h = encoded.last_hidden_state[batch.labels != IGNORE]  # (B,T,D) -> (M,D)
-        h = self.norm(F.gelu(self.transform(h)))
+        h = self.norm(self.activation(self.transform(h)))
         return Output(F.linear(h, self.bert.embeddings.token.weight, self.bias), encoded.hidden_states, ())
 
     def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors, as transformers' BertForMaskedLM reads them.
+        """Write config.json and model.safetensors, as transformers' BertForMaskedLM and its kin read them.
 
         The pooler is left out: masked language modelling never trains it.
         """
         parameters = self.state_dict()
-        head = {name: parameters[ours] for ours, name in HEAD_NAMES.items()}
-        save_bert(self.bert, folder, head, {"architectures": ["BertForMaskedLM"]}, pooler=False)
+        family = self.bert.config.family
+        head = {name: parameters[ours] for ours, name in family.mlm.items()}
+        save_bert(self.bert, folder, head, {"architectures": [f"{family.architectures}ForMaskedLM"]}, pooler=None)

@@ -14,9 +14,9 @@ from minbert.published import (
     INSERTED,
     current_name,
     find_mismatches,
-    has_pooler,
     is_inserted,
     plain_name,
+    pooler_in,
     published_name,
 )
 from minbert.task import Task
@@ -92,19 +92,23 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> Non
     inserted = sum(name.startswith(INSERTED) for name in tensors)
     if inserted:
         logger.warning("%s also holds %d tensors of modules inserted into BERT: they are left out", source, inserted)
-    if not has_pooler(tensors):
+    family = model.config.family
+    pooler = pooler_in(family, tensors)
+    if pooler is None:
         logger.warning("%s has no pooler: the pooler starts from fresh weights", source)
         model.fresh_pooler = True
     # state_dict() gives the tensors themselves, so copy_ writes into the model, and converts half precision to float32.
     for name, parameter in model.state_dict().items():
-        published = published_name(name)
+        published = published_name(name, family)
+        if pooler and name.startswith("pooler."):
+            published = f"{pooler}.{name.removeprefix('pooler.')}"
         if published in tensors:
             parameter.copy_(tensors[published])
             # The sum is quick, and is finite only if all numbers are. A sum of huge numbers can overflow, so a sum
             # that is not finite proves nothing yet.
             if not parameter.sum().isfinite() and not parameter.isfinite().all():
                 raise InputError(f"{source}: {published} holds NaN or infinity")
-        elif not published.startswith("pooler."):
+        elif not name.startswith("pooler."):
             raise InputError(f"the model has a parameter {name}, which standard BERT does not have")
 
 
@@ -114,20 +118,23 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> Non
 def save_model(model: nn.Module, folder: Path) -> None:
     """Write a SentenceModel as config.json + model.safetensors, under the published names.
 
-    With one task, its head is called `classifier` and config.json has its labels: transformers reads it as a sequence
-    classifier. With several tasks the heads are `classifier.<task>`. transformers does not know these, nor the head
-    for separately encoded sentences, so config.json then announces a BERT without a head.
+    With one task, its head has the family's published name and config.json has its labels: transformers reads it as a
+    sequence classifier. With several tasks the heads are `classifier.<task>`. transformers does not know these, nor the
+    head for separately encoded sentences, so config.json then announces an encoder without a head.
     """
     heads = {}
     for task, head in model.heads.items():
         prefix = head_name(model, task)
         # The weight that the head computes with. For R4F's head it is not the parameter that trains.
         heads |= {f"{prefix}.weight": head.weight, f"{prefix}.bias": head.bias}
+    family = model.bert.config.family
     if len(model.tasks) == 1 and not model.tasks[0].separate:
-        config = {"architectures": ["BertForSequenceClassification"]} | label_fields(model.tasks[0])
+        config = {"architectures": [f"{family.architectures}ForSequenceClassification"]} | label_fields(model.tasks[0])
+        pooler = family.head_pooler or family.prefix + family.modules["pooler"][0]
     else:
-        config = {"architectures": ["BertModel"]}
-    save_bert(model.bert, folder, heads, config)
+        config = {"architectures": [f"{family.architectures}Model"]}
+        pooler = family.prefix + family.modules["pooler"][0]
+    save_bert(model.bert, folder, heads, config, pooler)
 
 
 def load_model(model: nn.Module, folder: Path) -> None:
@@ -136,7 +143,8 @@ def load_model(model: nn.Module, folder: Path) -> None:
     `model` is a SentenceModel of the same tasks with the same methods attached. Raises InputError that names a tensor
     that is missing or of the wrong shape.
     """
-    tensors = read_tensors(Path(folder))
+    tensors, family = read_tensors(Path(folder)), model.bert.config.family
+    pooler = pooler_in(family, tensors)
     for name, parameter in model.state_dict().items():
         first, _, rest = name.partition(".")
         if first == "heads":
@@ -144,7 +152,9 @@ def load_model(model: nn.Module, folder: Path) -> None:
             # The file has the weight that the head computes with. Its parameter can have another name (R4F: direction).
             published = f"{head_name(model, task)}.{'bias' if kind == 'bias' else 'weight'}"
         else:
-            published = published_name(rest)
+            published = published_name(rest, family)
+            if rest.startswith("pooler."):
+                published = f"{pooler}.{rest.removeprefix('pooler.')}"
         if published not in tensors:
             raise InputError(f"{folder}: {published} is missing")
         if tensors[published].shape != parameter.shape:
@@ -153,16 +163,21 @@ def load_model(model: nn.Module, folder: Path) -> None:
         parameter.copy_(tensors[published])
 
 
-def save_bert(bert: nn.Module, folder: Path, heads: dict[str, Tensor], config: dict, pooler: bool = True) -> None:
-    """Write a BertModel and the tensors of its heads under published names; `config` adds fields to config.json."""
+def save_bert(bert: nn.Module, folder: Path, heads: dict[str, Tensor], config: dict, pooler: str | None) -> None:
+    """Write a BertModel and the tensors of its heads under published names; `config` adds fields to config.json.
+
+    `pooler` is the pooler's name in the file; None leaves it out. Layers that are shared are written once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {}
+    family, tensors = bert.config.family, {}
     for name, tensor in bert.state_dict().items():
-        published = published_name(name)
+        published = published_name(name, family)
         if published.startswith(INSERTED):
             tensors[published] = tensor
-        elif pooler or not name.startswith("pooler."):
-            tensors[f"bert.{published}"] = tensor
+        elif not name.startswith("pooler."):
+            tensors[family.prefix + published] = tensor
+        elif pooler:
+            tensors[f"{pooler}.{name.removeprefix('pooler.')}"] = tensor
     write_safetensors(tensors | heads, folder / WEIGHTS)
     write_json(folder / "config.json", bert.config.to_dict() | config)
 
@@ -174,7 +189,8 @@ def write_safetensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def head_name(model: nn.Module, task: str) -> str:
-    return "classifier" if len(model.heads) == 1 else f"classifier.{task}"
+    """The published name of a task's head."""
+    return model.bert.config.family.classifier if len(model.heads) == 1 else f"classifier.{task}"
 
 
 def label_fields(task: Task) -> dict:

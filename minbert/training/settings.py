@@ -160,7 +160,8 @@ class CommonSettings:
         """The fields of config.json that these settings replace: --dropout sets all of them."""
         if self.dropout is None:
             return {}
-        return {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        return dict.fromkeys(names, self.dropout)
 
     def chosen_tasks(self) -> list[Task]:
         """The tasks to train on."""

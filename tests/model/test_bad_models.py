@@ -33,7 +33,7 @@ def refusal(load, folder: Path) -> str:
 
 def test_the_table_of_published_shapes_is_that_of_the_model(checkpoint):
     _, tensors = checkpoint
-    sizes = published.expected_sizes(CONFIG.num_hidden_layers)
+    sizes = published.expected_sizes(CONFIG.family, CONFIG.num_hidden_layers, "pooler.dense")
     shapes = {name: published.shape_of(CONFIG, fields) for name, fields in sizes.items()}
     assert shapes == {name: list(tensor.shape) for name, tensor in tensors.items()}
 

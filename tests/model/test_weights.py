@@ -124,9 +124,9 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(checkpoint):
     "change, message",
     [
         ({"hidden_size": 13}, "not a multiple"),
-        ({"hidden_act": "relu"}, "only 'gelu'"),
+        ({"hidden_act": "relu"}, "only gelu, gelu_new"),
         ({"position_embedding_type": "relative_key"}, "only 'absolute'"),
-        ({"model_type": "roberta"}, "only 'bert'"),
+        ({"model_type": "t5"}, "'t5' is not supported, only bert, roberta, albert, distilbert"),
         ({"num_hidden_layers": 0}, "positive whole number"),
         ({"hidden_dropout_prob": "much"}, "number from 0"),
         ({"vocab_size": None}, "positive whole number"),
