@@ -59,6 +59,14 @@ def test_only_on_a_gpu_and_without_small_perturbations_are_products_rounded_to_t
     assert found == ["cuda:0 in fp32 (TF32)", "cuda:0 in fp32", "cpu in fp32", "cpu in fp32"]
 
 
+@pytest.mark.parametrize("needs_fp32", [True, False])
+def test_the_set_up_of_a_run_sets_the_backends(needs_fp32, matmul_precision):
+    """Also after an earlier run in the same process."""
+    torch.set_float32_matmul_precision("high")
+    runtime.setup("cpu", "fp32", needs_fp32)
+    assert not runtime.multiplies_in_tf32()
+
+
 def test_a_copy_to_a_gpu_starts_from_pinned_memory_and_does_not_wait(monkeypatch):
     """A stand-in for the GPU: the copies stay on the CPU."""
     pinned, copied = [], []
