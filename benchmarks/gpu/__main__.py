@@ -9,6 +9,7 @@ vocabulary, with the lengths of RTE's pairs, or all 128 tokens long. All steps a
 train.py runs, with its log. A section that ran out of time or failed says so.
 """
 
+import gc
 import os
 import platform
 import subprocess
@@ -69,11 +70,11 @@ SECTIONS: dict[str, Callable[[Work], Rows]] = {
     "Machine": machine,
     "Training in half precision": half_precision,
     "Compared with transformers": compared_with_transformers,
+    "Several runs at once": runs_at_once,
     "What each option costs": costs,
     "Synchronisations": waits,
     "Kernels and idle time": activity,
     "The optimizer": optimizers,
-    "Several runs at once": runs_at_once,
     "Training in other precisions": other_precisions,
 }
 
@@ -89,6 +90,7 @@ def report(work: Work, command: str, seconds: float) -> Rows:
             yield from until(end, section(work))
         except Exception as error:  # not enough memory, for example: the other sections do not suffer
             yield f"\nThe rest of this section failed: {type(error).__name__}: {first_line(error)}"
+        gc.collect()
         if work.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -126,12 +128,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     out = args.out or ROOT / "benchmarks" / "results" / ("gpu-tiny.md" if args.tiny else "gpu.md")
     command = " ".join(["python -m benchmarks.gpu", *(sys.argv[1:] if argv is None else argv)])
-    lines = []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = ""
     for line in report(work, command, SECONDS):
         print(line, flush=True)
-        lines.append(line)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, "\n".join(lines) + "\n")
+        text += line + "\n"
+        write_text(out, text)  # each time, because a machine that is lent may be taken away
     return 0
 
 

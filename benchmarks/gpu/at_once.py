@@ -27,10 +27,13 @@ def runs_at_once(work: Work) -> Rows:
         barrier, speeds = context.Barrier(number), context.Queue()
         arguments = work.device, work.scale, barrier, speeds
         processes = [context.Process(target=run, args=arguments, daemon=True) for _ in range(number)]
-        for process in processes:
-            process.start()
-        total = sum(speeds.get(timeout=120) for _ in range(TRAININGS * number)) / TRAININGS
-        for process in processes:
-            process.join()
+        try:
+            for process in processes:
+                process.start()
+            total = sum(speeds.get(timeout=120) for _ in range(TRAININGS * number)) / TRAININGS
+        finally:  # one that failed leaves the others at the barrier
+            for process in processes:
+                process.join(timeout=5)
+                process.terminate()
         one = one or total
         yield f"| {number} | {total:.1f} | {total / one:.2f} |"

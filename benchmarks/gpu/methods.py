@@ -1,5 +1,6 @@
 """What each method costs, where the program waits for the device, and how busy the device is."""
 
+import gc
 import statistics
 import warnings
 from collections import Counter
@@ -42,6 +43,7 @@ def warmed_up(work: Work, option: str, precision: str) -> tuple[Trainer, int]:
     """A trainer of the first model after its first steps, and their peak memory in bytes: on a GPU, else 0."""
     on_gpu, held = work.device.type == "cuda", 0
     if on_gpu:
+        gc.collect()  # a compiled model is a reference cycle
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(work.device)
         held = torch.cuda.memory_allocated(work.device)  # by other trainers
@@ -69,14 +71,14 @@ def found_waits(work: Work, trainer: Trainer) -> str:
             steps = trainer.train(AS_IN_RTE, min(work.scale.batch_sizes))["steps"]
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    lines = [f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
+    lines = [f"{Path(w.filename).name}:{w.lineno}" for w in caught if "called a synchronizing" in str(w.message)]
     places = Counter(line for line in lines if not line.startswith("log.py"))
     where = ", ".join(f"{place} ({count} times)" for place, count in places.items())
     return f"{places.total() / steps:.2f} | {where or 'nowhere'}"
 
 
 def activity(work: Work) -> Rows:
-    """Kernels per step, and the share of the time in which the GPU computes nothing, by torch's profiler."""
+    """Ten steps with torch's profiler, the log and the allocation of the optimizer's state included."""
     yield "| model | layers | option | kernels per step | GPU idle |\n|---|---|---|---|---|"
     first = next(iter(work.models))
     for model in work.models:
@@ -93,7 +95,7 @@ def profiled(work: Work, trainer: Trainer) -> str:
     trainer.warm_up(AS_IN_RTE, batch_size)
     if work.device.type != "cuda":
         return "- | -"
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:  # recording the CPU's side would slow it down
         steps = trainer.train(AS_IN_RTE, batch_size, steps=10)["steps"]
     on_gpu = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     # The optimizer marks its steps on the GPU's time line, too, gaps included. Such marks are no work.

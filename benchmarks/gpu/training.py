@@ -103,7 +103,7 @@ def speed_ratios(work: Work, peer: Peer, ours: list[Trainer], lengths: str, batc
     """How many times as fast as the peer each trainer is: the median over the rounds."""
     dataset = work.dataset(lengths)
     batches = work.batches(dataset, batch_size)
-    peer.examples_per_second(dataset, batches[:3])
+    peer.examples_per_second(dataset, batches)
     for trainer in ours:
         trainer.warm_up(lengths, batch_size)
     ratios: list[list[float]] = [[] for _ in ours]

@@ -111,6 +111,7 @@ class Work:
                 number = self.scale.steps * max(self.scale.batch_sizes)
                 examples, longest = Examples(Path("made-up"), self.made_up(of_texts, number), []), max(of_texts)
             round_to = COMPILED_ROUND_TO if compiled else 1
+            longest = -(-longest // round_to) * round_to
             self.datasets[key] = Dataset(RTE, examples, self.tokenizer, longest, round_to)
         return self.datasets[key]
 
@@ -135,7 +136,8 @@ class Work:
         torch.manual_seed(0)
         if self.model_folder is not None and name == self.model_folder.name:
             return BertModel.from_pretrained(self.model_folder)
-        return BertModel(self.scale.small if name == SMALL else self.models[name])
+        with self.device:  # drawing a large model's weights on the CPU takes seconds
+            return BertModel(self.scale.small if name == SMALL else self.models[name])
 
 
 class Trainer:
@@ -158,6 +160,7 @@ class Trainer:
         method.prepare_with_seed = lambda *_: None  # a first stage is not a step
         self.objective = Objective(sentences, method).to(work.device)
         if compiled:
+            torch._dynamo.reset()  # it compiles a function for at most eight models, and runs the others uncompiled
             compile_layers(sentences, work.scale.backend)
 
     def train(self, lengths: str, batch_size: int, steps: int | None = None) -> dict:
@@ -170,8 +173,8 @@ class Trainer:
         return fit(self.objective, FixedSteps(dataset, batches), no_scores, settings, runtime)[0]
 
     def warm_up(self, lengths: str, batch_size: int) -> None:
-        """The first steps allocate memory, choose kernels, and compile."""
-        self.train(lengths, batch_size, steps=3)
+        """The first steps allocate memory, choose kernels for each length, and compile. They take the same batches."""
+        self.train(lengths, batch_size)
 
     def layer_parameters(self) -> int:
         """The parameters that multiply every token: those of the layers."""
