@@ -68,8 +68,8 @@ def main() -> None:
         method.attach(model)
         estimators = method.estimators[task.name]
         next_pass = partial(next, itertools.cycle(passes))
-        count, _ = standardise(estimators, next_pass)
-        fit(estimators, draw(estimators, next_pass, count), method.optimizer)
+        standardise(estimators, next_pass)
+        fit(estimators, draw(estimators, next_pass), method.optimizer)
         print(f"proj_dim={proj_dim}, fitted to states {kind}")
         rows = {
             "held out": passes[0][::10],

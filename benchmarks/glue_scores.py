@@ -28,8 +28,8 @@ def peer_scores(args, name: str, seed: int) -> float:
     batches = [rows for epoch in range(1, EPOCHS + 1) for rows in train.shuffled(32, seed, epoch)]
     torch.manual_seed(seed)
     model = peer_model(args.model, task.outputs)
-    peer_train(model, train, batches, LR, 1e-6, bf16=True)
-    predictions = metrics.predictions_from_logits(task, peer_predict(model, dev, bf16=True))
+    peer_train(model, train, batches, LR, 1e-6, precision="bf16")
+    predictions = metrics.predictions_from_logits(task, peer_predict(model, dev, precision="bf16"))
     return metrics.score(task, metrics.compute_metrics(task, predictions, dev.labels.numpy()))
 
 

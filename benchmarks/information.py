@@ -34,8 +34,8 @@ def measure(model: SentenceModel, batches: list[Batch]) -> torch.Tensor:
     method.attach(model)
     (estimators,) = method.estimators.values()
     passes = partial(method.pass_over, model.train(), lambda: batches)
-    count, _ = standardise(estimators, passes)
-    draws = draw(estimators, passes, count)
+    standardise(estimators, passes)
+    draws = draw(estimators, passes)
     fit(estimators, draws, adam(estimators, lr=5e-4))
     return held_out_bound(estimators, [z for batches in draws for z in batches[::10]])
 

@@ -1,12 +1,11 @@
 """What the comparisons with transformers share: its model on our batches, and one plain training loop."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
 import transformers
 
 from minbert.schedules import linear
+from minbert.training.runtime import Runtime
 
 transformers.utils.logging.set_verbosity_error()
 
@@ -29,31 +28,34 @@ def peer_logits(model, batch) -> torch.Tensor:
     ).logits
 
 
-def peer_train(model, dataset, batches, lr: float, eps: float, bf16: bool, fused: bool = False) -> list[float]:
+def peer_train(model, dataset, batches, lr: float, eps: float, precision: str, fused: bool = False) -> list[float]:
     """One step for each batch: linear schedule with warm-up 0.1, clipping at 1. Returns the losses."""
-    optimizer, losses = peer_optimizer(model, lr, eps, fused), []
+    optimizer, losses, runtime = peer_optimizer(model, lr, eps, fused), [], Runtime(model.device, precision)
+    scaler = runtime.scaler()
     model.train()
     for step, rows in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = lr * linear(step, len(batches), 0.1)
         batch = dataset.collate(rows).to(model.device)
-        with torch.autocast(model.device.type, torch.bfloat16) if bf16 else nullcontext():
+        with runtime.autocast():
             loss = dataset.task.loss(peer_logits(model, batch), batch.labels)
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         losses.append(loss.detach())  # reading it here would wait for a GPU in each step
     return torch.stack(losses).tolist()
 
 
 @torch.no_grad()
-def peer_predict(model, dataset, bf16: bool) -> np.ndarray:
+def peer_predict(model, dataset, precision: str) -> np.ndarray:
     """Logits [N,C] in the file's order."""
     model.eval()
     logits = torch.zeros(len(dataset), dataset.task.outputs)
     for rows in dataset.by_length(32):
         batch = dataset.collate(rows)
-        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+        with Runtime(model.device, precision).autocast():
             logits[batch.index] = peer_logits(model, batch).float()
     return logits.numpy()

@@ -60,7 +60,7 @@ def main() -> None:
     with setup("cpu", "fp32") as runtime, patch.object(loop, "AdamW", partial(AdamW, eps=EPS)):
         loop.fit(objective, FixedSteps(dataset, batches), no_scores, settings, runtime)
     ours = objective.losses
-    theirs = peer_train(peer, dataset, batches, LR, EPS, bf16=False)
+    theirs = peer_train(peer, dataset, batches, LR, EPS, precision="fp32")
     for step in (0, 1, 9, 29, 59):
         print(f"step {step + 1:2}: minbert {ours[step]:.7f}  transformers {theirs[step]:.7f}")
     print(f"largest difference of {STEPS} losses: {max(abs(a - b) for a, b in zip(ours, theirs)):.1e}")

@@ -33,7 +33,8 @@ class Estimators(nn.Module):
                  marginals: str):  # fmt: skip
         super().__init__()
         self.marginals = marginals
-        # Tensors, because an index that is a list would be copied to the device in each pass. Files do not hold them.
+        # Tensors, because an index that is a list would be copied to the device in each pass. Checkpoints do not
+        # contain them.
         self.register_buffer("left", torch.tensor([left for left, _ in pairs]), persistent=False)
         self.register_buffer("right", torch.tensor([right for _, right in pairs]), persistent=False)
         self.register_buffer("mean", torch.zeros(variables, width))

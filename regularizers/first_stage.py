@@ -3,8 +3,8 @@ measure the references.
 
 Estimates of the same dependence differ by nats if marginals, batch size, dropout or examples differ, and an estimate is
 higher on a batch that the network has just learned from. So a reference must be measured like the values that are
-compared with it: the first stage sees the batches that the penalty will see, with dropout on, and follows them as the
-second stage does.
+compared with it: the first stage sees the batches that the penalty will see, with dropout on, and follows them as
+training does.
 
 `passes` is a function: each call yields the states [B,V,D] of all batches of a task, with new dropout masks.
 P pairs of variables, V variables, B batch, D width, q projected width.
@@ -31,27 +31,26 @@ NEAR_THE_LIMIT = 0.8  # an estimate above this share of log B can hardly rise
 
 
 @torch.no_grad()
-def standardise(estimators: Estimators, passes: Passes) -> tuple[int, int]:
-    """Measure mean and standard deviation of the states. Returns the numbers of examples and of batches."""
-    count, total, squares, number = 0, 0.0, 0.0, 0
+def standardise(estimators: Estimators, passes: Passes) -> None:
+    """Measure mean and standard deviation of the states."""
+    count, total, squares = 0, 0.0, 0.0
     for states in passes():
         h = to_float32(states)
         total, squares = total + h.sum(0).cpu().double(), squares + h.square().sum(0).cpu().double()
-        count, number = count + len(h), number + 1
-    if count:
-        mean = total / count
-        std = (squares / count - mean.square()).clamp(min=1e-10).sqrt()
-        mean, std = mean_over_ranks([mean.to(estimators.mean), std.to(estimators.std)])
-        estimators.mean.copy_(mean)
-        estimators.std.copy_(std)
-    return count, number
+        count += len(h)
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=1e-10).sqrt()
+    mean, std = mean_over_ranks([mean.to(estimators.mean), std.to(estimators.std)])
+    estimators.mean.copy_(mean)
+    estimators.std.copy_(std)
 
 
 @torch.no_grad()
-def draw(estimators: Estimators, passes: Passes, count: int) -> list[list[Tensor]]:
-    """The projected states [B,V,q] of each batch, several times; of `count` examples in all."""
-    draws = max(1, min(DRAWS, ENOUGH // count))
-    return [[estimators.project(states) for states in passes()] for _ in range(draws)]
+def draw(estimators: Estimators, passes: Passes) -> list[list[Tensor]]:
+    """The projected states [B,V,q] of each batch, several times."""
+    first = [estimators.project(states) for states in passes()]
+    draws = min(DRAWS, ENOUGH // sum(len(z) for z in first))
+    return [first, *([estimators.project(states) for states in passes()] for _ in range(draws - 1))]
 
 
 def fit(estimators: Estimators, draws: list[list[Tensor]], optimizer: torch.optim.Optimizer) -> bool:
@@ -82,7 +81,7 @@ def fit(estimators: Estimators, draws: list[list[Tensor]], optimizer: torch.opti
 def rehearse(estimators: Estimators, passes: Passes, follow: Callable[[Estimators, Tensor], Tensor]) -> None:
     """Follow the frozen model over REHEARSAL batches as if it were training. The mean estimates are the references.
 
-    follow(estimators, z) is what the second stage does with the projected states z [B,V,q] of a batch. Each batch has
+    follow(estimators, z) is what training does with the projected states z [B,V,q] of a batch. Each batch has
     new dropout masks. With the masks of the fit, which the networks know, estimates are .7 nats higher. The first half
     only lets the networks get used to a new batch in each step.
     """

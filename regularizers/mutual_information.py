@@ -102,21 +102,27 @@ class InformationMethod(Method):
             log_once("%s: the model has no dropout, so the estimators learn the training examples by heart", self.name)
         model.train()
         for task, estimators in self.estimators.items():
+            self.check_size([len(batch) for batch in batches(task) if len(batch) >= SMALLEST_BATCH])
             passes = partial(self.pass_over, model, partial(batches, task))
-            count, number = first_stage.standardise(estimators, passes)
-            if count < (fewest := first_stage.FEWEST_EXAMPLES) or number < 2:
-                raise InputError(
-                    f"--option {self.name} needs {fewest} inputs to train on, in two or more (micro-)batches of at "
-                    f"least {SMALLEST_BATCH}, not {count} in {number}"
-                )
-            draws = first_stage.draw(estimators, passes, count)
+            first_stage.standardise(estimators, passes)
+            draws = first_stage.draw(estimators, passes)
             converged = first_stage.fit(estimators, draws, self.optimizer)
             first_stage.rehearse(estimators, passes, self.follow)
-            found = first_stage.describe(estimators, rows=len(draws[0][0]))
+            first_batch = draws[0][0]
+            found = first_stage.describe(estimators, rows=len(first_batch))
             log_once("%s: layers of the pretrained model on %s share %s", self.name, task, found)
             if not converged:
                 limit = first_stage.STEPS
                 log_once("%s: the estimates for %s still rose after %d steps, the limit", self.name, task, limit)
+
+    def check_size(self, sizes: list[int]) -> None:
+        """Raise InputError if batches of these sizes are too few for a fit."""
+        fewest = first_stage.FEWEST_EXAMPLES
+        if sum(sizes) < fewest or len(sizes) < 2:
+            raise InputError(
+                f"--option {self.name} needs {fewest} inputs to train on, in two or more (micro-)batches of at least "
+                f"{SMALLEST_BATCH}, not {sum(sizes)} in {len(sizes)}"
+            )
 
     def pass_over(self, model: SentenceModel, batches: Callable[[], Iterable[Batch]]) -> Iterator[Tensor]:
         """The states [B,V,D] of the batches that are large enough for an estimate."""

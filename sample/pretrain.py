@@ -143,7 +143,7 @@ def pretrain(folder: Path, number_of_pairs: int, epochs: int) -> None:
         return result
 
     checkpoints = Checkpoints(folder.with_name(f"{folder.name}-checkpoint"))
-    with setup(precision="fp32") as runtime:  # bf16 is not faster for a model as small as this
+    with setup("cpu", "fp32") as runtime:  # neither bf16 nor a GPU is faster for a model as small as this
         objective = Objective(model, build("finetune")).to(runtime.device)
         fit(objective, text, evaluate, SETTINGS, runtime, print_row, checkpoints)
     model.save(folder)

@@ -121,7 +121,7 @@ def stages(file: Path) -> list[tuple[str, ...]]:
 
 def run_tests(folder: Path, tests: tuple[str, ...], seconds: float | None) -> str:
     """ "" if the tests pass in the copy, or if there are none. Otherwise what went wrong."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(
         command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True, **silent

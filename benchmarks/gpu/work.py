@@ -1,6 +1,7 @@
 """The work that is timed: models with random weights in published shapes, made-up text, and real training steps."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +19,15 @@ from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
 from minbert.training.loop import Objective, fit
 from minbert.training.run import COMPILED_ROUND_TO
-from minbert.training.runtime import Runtime, compile_layers, set_backends
+from minbert.training.runtime import Runtime, compile_layers, computes_bf16, set_backends
 from minbert.training.settings import Settings
 from regularizers import build
 
 RTE = TASKS["rte"]
+Rows = Iterator[str]  # lines of the report
 # The lengths of RTE's 2,490 training pairs in tokens: each of these stands for a twentieth of them.
 RTE_LENGTHS = (25, 31, 35, 38, 41, 44, 46, 48, 51, 54, 57, 61, 64, 69, 78, 93, 113, 128, 145, 179)
-FIXED = 128
+AS_IN_RTE, FIXED = "as in RTE", 128
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 SMALL = "small"
 MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
@@ -50,7 +52,7 @@ FULL = Scale(
     models={"BERT-base": BertConfig(), "BERT-large": BertConfig(**LARGE)},
     small=BertConfig(**MINILM),
     batch_sizes=(16, 32),
-    lengths={"as in RTE": RTE_LENGTHS, f"fixed {FIXED}": (FIXED,)},
+    lengths={AS_IN_RTE: RTE_LENGTHS, f"fixed {FIXED}": (FIXED,)},
     steps=30,
     rounds=3,
     matrix=8192,
@@ -62,7 +64,7 @@ TINY = Scale(
     models={"tiny": SMALLEST},
     small=SMALLEST,
     batch_sizes=(8, 16),
-    lengths={"as in RTE": RTE_LENGTHS, "fixed 16": (16,)},
+    lengths={AS_IN_RTE: RTE_LENGTHS, "fixed 16": (16,)},
     steps=2,
     rounds=1,
     matrix=256,
@@ -93,6 +95,11 @@ class Work:
         config = BertConfig.from_json(self.model_folder / "config.json")
         return {self.model_folder.name: config, **dict(list(self.scale.models.items())[1:])}
 
+    @cached_property
+    def half(self) -> str:
+        """The half precision of --precision auto on this GPU: fp16 if it does not compute in bf16 (a T4)."""
+        return "fp16" if self.device.type == "cuda" and not computes_bf16(self.device) else "bf16"
+
     def dataset(self, lengths: str, compiled: bool = False) -> Dataset:
         """RTE, or as many made-up pairs as all steps need at the larger batch size."""
         key = lengths, compiled
@@ -104,6 +111,7 @@ class Work:
                 number = self.scale.steps * max(self.scale.batch_sizes)
                 examples, longest = Examples(Path("made-up"), self.made_up(of_texts, number), []), max(of_texts)
             round_to = COMPILED_ROUND_TO if compiled else 1
+            longest = -(-longest // round_to) * round_to
             self.datasets[key] = Dataset(RTE, examples, self.tokenizer, longest, round_to)
         return self.datasets[key]
 
@@ -119,7 +127,7 @@ class Work:
         return examples
 
     def batches(self, dataset: Dataset, batch_size: int) -> list[list[int]]:
-        """The rows of the timed steps: whole batches alone."""
+        """The rows of the timed steps: only whole batches."""
         batches = [rows for rows in dataset.shuffled(batch_size, seed=0, epoch=1) if len(rows) == batch_size]
         return batches[: self.scale.steps]
 
@@ -128,21 +136,31 @@ class Work:
         torch.manual_seed(0)
         if self.model_folder is not None and name == self.model_folder.name:
             return BertModel.from_pretrained(self.model_folder)
-        return BertModel(self.scale.small if name == SMALL else self.models[name])
+        with self.device:  # drawing a large model's weights on the CPU takes seconds
+            return BertModel(self.scale.small if name == SMALL else self.models[name])
 
 
 class Trainer:
     """A model and a method, ready to take timed steps of the training loop that users run."""
 
-    def __init__(self, work: Work, model: str, option: str = "finetune", precision: str = "bf16", compiled=False):
-        self.work, self.compiled, self.precision = work, compiled, precision
+    def __init__(
+        self,
+        work: Work,
+        model: str,
+        option: str = "finetune",
+        precision: str | None = None,  # None: the half precision of the GPU
+        compiled: bool = False,
+        tf32: bool = True,
+    ):
+        self.work, self.compiled, self.precision = work, compiled, precision or work.half
         method = build(option)
-        self.needs_fp32 = method.fp32
+        self.needs_fp32 = method.fp32 or not tf32
         sentences = SentenceModel(work.bert(model), [RTE])
         method.attach_with_seed(sentences, 0)
         method.prepare_with_seed = lambda *_: None  # a first stage is not a step
         self.objective = Objective(sentences, method).to(work.device)
         if compiled:
+            torch._dynamo.reset()  # it compiles a function for at most eight models, and runs the others uncompiled
             compile_layers(sentences, work.scale.backend)
 
     def train(self, lengths: str, batch_size: int, steps: int | None = None) -> dict:
@@ -155,8 +173,8 @@ class Trainer:
         return fit(self.objective, FixedSteps(dataset, batches), no_scores, settings, runtime)[0]
 
     def warm_up(self, lengths: str, batch_size: int) -> None:
-        """The first steps allocate memory, choose kernels, and compile."""
-        self.train(lengths, batch_size, steps=3)
+        """The first steps allocate memory, choose kernels for each length, and compile. They take the same batches."""
+        self.train(lengths, batch_size)
 
     def layer_parameters(self) -> int:
         """The parameters that multiply every token: those of the layers."""

@@ -19,7 +19,7 @@ def predict_logits(model: SentenceModel, dataset: Dataset, batch_size: int, runt
         batch = dataset.collate(rows).to(runtime.device)
         with runtime.autocast():
             logits[batch.index] = model(batch).logits.float()
-        if runtime.world_size == 1:  # several processes must stop together, which they do at the next step
+        if not runtime.is_distributed:  # several processes must stop together, which they do at the next step
             runtime.signals.raise_if_received()
     # Each row was computed by one rank and is 0 on the others, so the sum is the row.
     return runtime.sum_over_ranks(logits).cpu().numpy()

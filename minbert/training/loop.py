@@ -169,8 +169,9 @@ def backward(
     for micro in range(settings.accumulate):
         # The ranks are the outer division of the rows: rank 0 gets shards 0 .. accumulate-1.
         own_rows, weight = shard_rows(rows, runtime.rank * settings.accumulate + micro, shards)
-        # Each micro-batch has a seed of its own, or all of them would draw the same dropout masks. A GPU still works on
-        # the step before while this one is collated: nothing in a step waits for it (tests/device/test_one_device.py).
+        # Each micro-batch has a seed of its own, or all of them would draw the same dropout masks. While the CPU
+        # collates (half a millisecond), a GPU still computes the step before, because a step waits for the GPU only in
+        # fp16, where the scaler asks whether a gradient overflowed, and where several ranks prepare an estimate (MINE).
         batch = dataset.collate(own_rows, seed=derive_seed(settings.seed, step, micro, runtime.rank))
         is_last = micro == settings.accumulate - 1
         with runtime.average_gradients_if(is_last, wrapped):
@@ -226,7 +227,7 @@ def save_or_stop_if_due(state: TrainingState, checkpoints: Checkpoints | None, r
     that write the log.
     """
     step = state.loop.step
-    if runtime.world_size > 1 and step % LOG_EVERY:
+    if runtime.is_distributed and step % LOG_EVERY:
         return
     # A cluster may signal only one of the processes. If that one stopped alone, the others would wait for it for ever.
     signal = runtime.max_over_ranks(runtime.signals.received)

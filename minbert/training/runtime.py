@@ -147,7 +147,10 @@ def set_backends(device: torch.device, needs_fp32: bool) -> None:
     With TF32 a GPU rounds the inputs of float32 matrix products to 10 bits after the point, and is several times as
     fast. A small perturbation would be rounded away.
     """
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" and not needs_fp32 else "highest")
+    torch.set_float32_matmul_precision("high" if computes_tf32(device) and not needs_fp32 else "highest")
+    # cuDNN's attention makes a plan for each shape, which takes about a second, and our batches have many lengths.
+    # Torch's own fused kernels do not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def multiplies_in_tf32() -> bool:
@@ -202,6 +205,11 @@ def computes_bf16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False
+
+
+def computes_tf32(device: torch.device) -> bool:
+    """Whether the device has matrix units for TF32: NVIDIA GPUs from Ampere on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def computes_fp16(device: torch.device) -> bool:

@@ -115,6 +115,8 @@ class CommonSettings:
             raise InputError("--warmup has no effect with --schedule constant: use linear or slanted")
         if self.epochs is not None and self.max_steps is not None:
             raise InputError("--epochs and --max-steps both set the length of the run: give one of them")
+        if self.compile and self.max_length % 8:
+            raise InputError(f"--compile needs a --max-length that is a multiple of 8, not {self.max_length}")
         if "dev" not in self.evaluate:
             raise InputError("--evaluate must include dev: --evaluate dev train")
         if self.accumulate > self.batch_size:

@@ -6,17 +6,31 @@ fused attention kernels of a GPU, whose heads have at least 8 entries.
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
-from support.factories import CPU, VOCABULARY, make_batch, make_dataset, make_model, turn_off_dropout
+from support.factories import (
+    CPU,
+    VOCABULARY,
+    make_batch,
+    make_dataset,
+    make_model,
+    turn_off_dropout,
+    vocabulary_backend,
+)
+from support.information import INFORMATION
+from torch.nn.parallel import DistributedDataParallel as DDP
 
 import train
 from minbert import weights
 from minbert.data.dataset import Dataset
+from minbert.data.readers import Example, Examples
 from minbert.data.sampling import BatchSampler
+from minbert.data.tasks import TASKS
 from minbert.optimizer import AdamW, parameter_groups
+from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import Checkpoints
 from minbert.training.evaluation import predict_logits
 from minbert.training.loop import Objective, backward, fit
@@ -34,9 +48,10 @@ TOLERANCE = {"bf16": 10 * 2**-8, "fp16": 10 * 2**-11}
 
 
 @pytest.fixture
-def exact(device) -> float:
-    """How far two equal computations may be apart: a GPU may add up in another order."""
-    return 0.0 if device.type == "cpu" else 1e-6
+def rounding(device) -> float:
+    """How far two equal trainings may be apart. A GPU may add up in another order, and Adam makes a whole step, here of
+    1e-3, of the last bit of a gradient that is nearly 0: a tenth of that."""
+    return 0.0 if device.type == "cpu" else 1e-4
 
 
 def prepared(option: str, device: torch.device, settings=(), dropout: bool = True) -> Objective:
@@ -52,7 +67,7 @@ def prepared(option: str, device: torch.device, settings=(), dropout: bool = Tru
 
 
 def gradient(objective: Objective, runtime: Runtime, accumulate: int = 1) -> torch.Tensor:
-    """The gradient of one step on ten examples, in one vector on the CPU."""
+    """The gradient of one step on twenty examples, in one vector on the CPU."""
     scaler, dataset = runtime.scaler(), make_dataset(size=36)
     backward(objective, dataset, list(range(20)), Settings(accumulate=accumulate), runtime, scaler, step=0)
     optimizer = AdamW(objective.model.parameters())
@@ -64,10 +79,15 @@ def gradient(objective: Objective, runtime: Runtime, accumulate: int = 1) -> tor
 
 
 @pytest.mark.parametrize("place", ["attention_probs_dropout_prob", "hidden_dropout_prob"])
-def test_a_second_pass_repeats_the_dropout_masks(place, device):
-    """On a GPU those of attention are drawn inside the fused kernel, which a test cannot see."""
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_second_pass_repeats_the_dropout_masks(place, compiled, device):
+    """On a GPU those of attention are drawn inside the fused kernel, which a test cannot see, and those of compiled
+    layers follow from a seed that the layer draws."""
     rates = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0} | {place: 0.5}
     model, batch = make_model(**WIDE, **rates).to(device).train(), make_batch(rows=9, tokens=12).to(device)
+    if compiled:
+        torch._dynamo.reset()
+        compile_layers(model, backend="inductor" if device.type == "cuda" else "aot_eager")
     clean = model(batch)
     shared, independent, without = (
         second_pass(model, batch, clean.hidden[0], clean, dropout) for dropout in ("shared", "independent", "off")
@@ -76,35 +96,41 @@ def test_a_second_pass_repeats_the_dropout_masks(place, device):
     assert (independent - clean.logits).abs().max() > 0.01 and (without - clean.logits).abs().max() > 0.01
 
 
-def test_a_run_depends_on_its_seed_alone(device, exact):
+def test_a_run_depends_on_its_seed_alone(device, rounding):
     def run() -> torch.Tensor:
         torch.rand(3, device=device)  # an earlier draw must not matter
         objective = prepared("smart+mixout", device)
         fit(objective, BatchSampler(make_dataset(), 12, 0, epochs=1), lambda e: {}, SETTINGS, Runtime(device))
         return torch.cat([p.flatten() for p in objective.model.parameters()])
 
-    assert (run() - run()).abs().max() <= exact
+    assert (run() - run()).abs().max() <= rounding
 
 
 # Precisions.
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if not option.fp32])
+@pytest.mark.parametrize(
+    "option", [name for name, option in OPTIONS.items() if not option.fp32 and name not in INFORMATION]
+)
 def test_the_gradient_in_half_precision_is_that_of_float32(option, precision, device):
-    """With scaled losses in fp16. (Without dropout: on a GPU the masks depend on the precision.)"""
-    if option in ("mine", "ib", "ib-sp"):
-        pytest.skip("its networks learn from the rounded states, step after step: they become other networks")
+    """With scaled losses in fp16. (Without dropout: on a GPU the masks depend on the precision. Estimators learn from
+    the rounded states, step after step: they become other networks.)"""
     full, half = (prepared(option, device, dropout=False) for _ in range(2))
     expected, found = gradient(full, Runtime(device)), gradient(half, Runtime(device, precision))
     assert torch.isfinite(found).all() and (found - expected).norm() <= TOLERANCE[precision] * expected.norm()
+    assert not torch.equal(found, expected)  # the passes did run in half precision
 
 
-@pytest.mark.parametrize("precision", ["fp32", *TOLERANCE])
-@pytest.mark.parametrize("option", OPTIONS)
+ALLOWED = [
+    (name, precision)
+    for name, option in OPTIONS.items()
+    for precision in (("fp32",) if option.fp32 else ("fp32", *TOLERANCE))
+]
+
+
+@pytest.mark.parametrize("option, precision", ALLOWED)
 def test_every_option_trains_in_every_precision_that_it_allows(option, precision, device):
-    if OPTIONS[option].fp32 and precision != "fp32":
-        pytest.skip("runs in float32 alone")
     objective, rows = prepared(option, device), []
     before = {name: p.clone() for name, p in objective.model.named_parameters() if p.requires_grad}
     sampler = BatchSampler(make_dataset(size=36), 12, 0, epochs=1)
@@ -142,7 +168,7 @@ def test_in_fp16_a_step_whose_gradient_is_not_finite_is_skipped_and_lowers_the_s
 
 @pytest.mark.parametrize("option", ["finetune", "l2sp", "lora"])
 def test_the_gradient_is_that_of_the_cpu(option, device):
-    """For methods without random numbers. On the CPU itself: of one thread or several."""
+    """For methods without random numbers."""
     found = gradient(prepared(option, device, dropout=False).double(), Runtime(device))
     expected = gradient(prepared(option, CPU.device, dropout=False).double(), CPU)
     assert (found - expected).norm() <= 1e-12 * expected.norm()
@@ -156,24 +182,39 @@ def test_micro_batches_add_up_to_the_whole_batch(device):
     assert (whole - pieces).norm() <= 1e-12 * whole.norm()
 
 
-def test_the_optimizers_step_is_that_of_the_cpu(device):
+def test_the_optimizers_step_for_a_gpu_is_that_for_a_cpu(device, monkeypatch):
     """A GPU updates all parameters with one launch, a CPU one after the other."""
     models = [make_model(**WIDE), make_model(**WIDE).to(device)]
+    update, together = AdamW.update, []
     for model in models:
         optimizer = AdamW(parameter_groups(model, 0.1), lr=1e-3)
+        if model is models[1] and device.type == "cpu":  # the branch of a GPU
+            monkeypatch.setattr(AdamW, "update", lambda self, params, **group: together.append(params[0]))
         for step in range(3):
             for number, p in enumerate(model.parameters()):
                 generator = torch.Generator().manual_seed(100 * step + number)
                 p.grad = torch.randn(p.shape, generator=generator).to(p.device) if number % 5 else None
             optimizer.step()
+            if together:
+                for group in optimizer.param_groups:
+                    params = [p for p in group["params"] if p.grad is not None]
+                    with torch.no_grad():
+                        update(optimizer, params, **{k: v for k, v in group.items() if k != "params"})
+                together.clear()
     for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.allclose(p, q.cpu(), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("option, precision", [("smart", "fp32"), ("mine", "bf16"), ("mixout+l2sp", "fp16")])
-def test_a_resumed_run_ends_as_an_undisturbed_one(option, precision, device, exact, tmp_path):
+def test_a_resumed_run_ends_as_an_undisturbed_one(option, precision, device, rounding, tmp_path, monkeypatch):
     """Scaler, estimators and teacher included. The checkpoint is written from the device and read back to it."""
+    # A scaler that doubles its scale after each second step: a resumed run must go on with the scale and the count.
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(scaler, init_scale=4.0, growth_interval=2))
     runtime, sampler = Runtime(device, precision), BatchSampler(make_dataset(size=36), 12, 0, epochs=3)
+    scales: list[float] = []
+    update = scaler.update
+    monkeypatch.setattr(scaler, "update", lambda self: (update(self), scales.append(self.get_scale())))
 
     class StoppedError(Exception):
         pass
@@ -194,8 +235,10 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(option, precision, device, exa
     with pytest.raises(StoppedError):
         run(stop, "resumed")
     resumed = run(lambda epoch: {}, "resumed")
+    undisturbed, after_epoch_1 = scales[:9], scales[15:]  # the stopped run took six steps, and saved after three
+    assert after_epoch_1 == undisturbed[3:] and (precision != "fp16" or undisturbed[-1] == 64.0)
     for name, tensor in whole.items():
-        assert (tensor - resumed[name]).abs().max() <= exact, name
+        assert (tensor - resumed[name]).abs().max() <= rounding, name
 
 
 # Compiled layers.
@@ -228,7 +271,7 @@ def test_bf16_and_compiled_layers_train_as_float32_does(device):
     torch._dynamo.reset()
     for precision, compiled in (("fp32", False), ("bf16", False), ("fp32", True)):
         model, rows = make_model(**WIDE), []
-        objective = Objective(model, build("smart"))
+        objective = Objective(model, build("l2sp"))
         objective.method.attach(model)
         objective.to(device)
         turn_off_dropout(objective)  # on a GPU the masks of compiled layers, and those of bf16, are others
@@ -237,30 +280,41 @@ def test_bf16_and_compiled_layers_train_as_float32_does(device):
         fit(objective, sampler, lambda e: {}, replace(SETTINGS, lr=1e-2), Runtime(device, precision), rows.append)
         losses.append([row["loss"] for row in rows])
     plain, bf16, compiled = (torch.tensor(of_run) for of_run in losses)
-    assert (plain - plain[0]).abs().max() > 0.02  # the losses change
+    assert (plain - plain[0]).abs().max() > 0.1  # the losses change
     assert (bf16 - plain).abs().max() < 0.02 and (compiled - plain).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("flag, lengths", [("--compile", {32, 40}), ("--no-compile", set(range(5, 41)))])
+@pytest.mark.parametrize("flag, lengths", [("--compile", {16}), ("--no-compile", set(range(5, 17)))])
 def test_with_compile_a_run_has_few_lengths(flag, lengths, arguments, monkeypatch):
     seen, collate = set(), Dataset.collate
 
     def spy(self, *args, **kwargs):
         batch = collate(self, *args, **kwargs)
         seen.add(batch.input_ids.shape[1])
-        assert batch.attention_mask.any(0).sum() > batch.input_ids.shape[1] - 32  # no longer than it has to be
         return batch
 
     monkeypatch.setattr(Dataset, "collate", spy)
     monkeypatch.setattr("minbert.training.run.compile_layers", lambda model: None)
-    assert train.main([*arguments, flag, "--epochs", "1", "--max-length", "40", "--batch-size", "4"]) == 0
+    assert train.main([*arguments, flag, "--epochs", "1", "--max-length", "16", "--batch-size", "4"]) == 0
     assert seen <= lengths and (len(seen) > 2) == (flag == "--no-compile")
+
+
+@pytest.mark.parametrize("longest, expected", [(3, 4), (4, 4), (5, 8), (8, 8), (9, 10), (10, 10)])
+def test_the_length_of_a_batch_is_a_multiple_or_the_largest_length(longest, expected):
+    words = " ".join(["the"] * (longest - 2))
+    rows = [Example("0", words, None, 0), Example("1", "", None, 1)]
+    task, tokenizer = TASKS["cola"], Tokenizer(vocabulary_backend())
+    plain, rounded = (Dataset(task, Examples(None, rows, []), tokenizer, 10, step).collate([0, 1]) for step in (1, 4))
+    assert plain.input_ids.shape == (2, longest) and rounded.input_ids.shape == (2, expected)
+    for name, fill in (("input_ids", tokenizer.pad_id), ("token_type_ids", 0), ("attention_mask", False)):
+        short, long = getattr(plain, name), getattr(rounded, name)
+        assert torch.equal(long[:, :longest], short) and (long[:, longest:] == fill).all()
 
 
 # Several processes, evaluation, prediction.
 
 
-def test_a_group_of_one_rank_trains_as_no_group(device, exact, tmp_path, monkeypatch):
+def test_a_group_of_one_rank_trains_as_no_group(device, rounding, tmp_path, monkeypatch):
     """DDP and every collective run through NCCL on a GPU, through gloo on a CPU."""
 
     def run() -> torch.Tensor:
@@ -273,10 +327,11 @@ def test_a_group_of_one_rank_trains_as_no_group(device, exact, tmp_path, monkeyp
     dist.init_process_group(kind, init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
         monkeypatch.setattr(Runtime, "is_distributed", True)
+        assert isinstance(Runtime(device).wrap(prepared("finetune", device), some_unused=False), DDP)
         grouped = run()
     finally:
         dist.destroy_process_group()
-    assert (alone - grouped).abs().max() <= exact
+    assert (alone - grouped).abs().max() <= rounding
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])

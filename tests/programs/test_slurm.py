@@ -16,18 +16,24 @@ def submit(tmp_path):
     (tmp_path / "bin").mkdir()
     for name in ("srun", "scontrol"):
         (tmp_path / "bin" / name).write_text(
-            f'#!/bin/bash\necho "{name} $@" >> calls\n[ {name} = srun ] && exit $STATUS\n'
+            f'#!/bin/bash\necho "{name} $@" >> calls\n[ $HF_HUB_OFFLINE = 1 ] || exit 9\n'
+            f"[ {name} = srun ] && exit $STATUS\n"
         )
         (tmp_path / "bin" / name).chmod(0o755)
 
     def run(status: int, *flags: str) -> tuple[int, list[str]]:
         (tmp_path / "calls").unlink(missing_ok=True)
         path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        environment = {"PATH": path, "SLURM_JOB_ID": "7", "STATUS": str(status)}
+        environment = {"PATH": path, "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "4", "STATUS": str(status)}
         done = subprocess.run(["bash", str(SCRIPT), *flags], cwd=tmp_path, env=environment)
         return done.returncode, (tmp_path / "calls").read_text().splitlines()
 
     return run
+
+
+def test_the_job_is_stopped_by_a_signal_before_its_time_limit_and_may_be_requeued():
+    options = [line.split()[1] for line in SCRIPT.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert {"--signal=TERM@120", "--requeue", "--gres=gpu:1"} <= set(options)
 
 
 def test_a_job_that_meets_its_time_limit_is_requeued_and_resumes(submit, tmp_path):

@@ -146,7 +146,7 @@ def test_large_sets_are_drawn_fewer_times(enough, passes, monkeypatch):
         monkeypatch.setattr(first_stage, name, value)
     method, model, batches = prepared("mine", size=80)
     states = partial(method.pass_over, model, lambda: batches["rte"])
-    draws = first_stage.draw(method.estimators["rte"], states, count=80)
+    draws = first_stage.draw(method.estimators["rte"], states)
     assert [len(z) for z in draws] == [5] * passes
     assert len({z[0].sum().item() for z in draws}) == passes  # with new masks
 

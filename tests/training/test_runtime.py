@@ -51,12 +51,25 @@ def matmul_precision():
     torch.set_float32_matmul_precision(before)
 
 
-def test_only_on_a_gpu_and_without_small_perturbations_are_products_rounded_to_tf32(matmul_precision):
+def test_only_on_a_gpu_and_without_small_perturbations_are_products_rounded_to_tf32(matmul_precision, monkeypatch):
     gpu, found = torch.device("cuda", 0), []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     for device, needs_fp32 in ((gpu, False), (gpu, True), (CPU, False), (CPU, True)):
         runtime.set_backends(device, needs_fp32)
         found.append(runtime.Runtime(device, "fp32").describe())
     assert found == ["cuda:0 in fp32 (TF32)", "cuda:0 in fp32", "cpu in fp32", "cpu in fp32"]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))  # a T4
+    runtime.set_backends(gpu, needs_fp32=False)
+    assert runtime.Runtime(gpu, "fp32").describe() == "cuda:0 in fp32"
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # it plans anew for each length
+
+
+@pytest.mark.parametrize("needs_fp32", [True, False])
+def test_the_set_up_of_a_run_sets_the_backends(needs_fp32, matmul_precision):
+    """Also after an earlier run in the same process."""
+    torch.set_float32_matmul_precision("high")
+    runtime.setup("cpu", "fp32", needs_fp32)
+    assert not runtime.multiplies_in_tf32()
 
 
 def test_a_copy_to_a_gpu_starts_from_pinned_memory_and_does_not_wait(monkeypatch):
