@@ -11,7 +11,10 @@ import sys
 import torch
 
 import sample
+from minbert.config import BertConfig
 from minbert.errors import InputError, Interrupted, TrainingError
+from minbert.families import Family
+from minbert.hub import find_model
 from minbert.training.arguments import parse_settings
 from minbert.training.run import fine_tune
 from minbert.training.runtime import setup
@@ -52,9 +55,14 @@ def main(
 
 def fill_in_defaults(settings: CommonSettings, method: Method) -> CommonSettings:
     """Fill in the defaults. The embedded sample stands in for a missing --model (with its recipe) or --data."""
-    recipe = sample.RECIPE if settings.model is None else {}
+    recipe = sample.RECIPE if settings.model is None else family_of(settings.model).recipe
     of_method = {} if method.lr is None else {"lr": method.lr}  # wins over the recipe's
     return settings.resolve(**recipe | of_method, model=str(sample.MODEL), data=str(sample.DATA))
+
+
+def family_of(model: str) -> Family:
+    """The family of a model folder or hub name. Raises InputError if it cannot be read."""
+    return BertConfig.from_json(find_model(model) / "config.json").family
 
 
 def one_line(error: Exception) -> str:

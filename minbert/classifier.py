@@ -1,14 +1,19 @@
 """SentenceModel: a BertModel with one head for each task, and the three seams that methods use."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minbert import losses, weights
 from minbert.bert import BertModel, expand_attention_mask
 from minbert.dropout import Dropout
+from minbert.errors import InputError
+from minbert.files import read_json_object
+from minbert.hub import find_model
 from minbert.losses import to_float32
 from minbert.random_state import GeneratorState, generator_state
 from minbert.task import Batch, Task
@@ -45,8 +50,25 @@ class SentenceModel(nn.Module):
             if compares_by_cosine(task):  # at first the prediction is the similarity itself
                 nn.init.ones_(self.heads[task.name].weight)
 
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path) -> "SentenceModel":
+        """Load a published sequence classifier, in eval mode: its encoder, its head, and the names of its labels.
+
+        Its only task is called "published". Raises InputError if there is no such head.
+        """
+        folder = find_model(name_or_folder)
+        bert, tensors = BertModel.from_pretrained(folder), weights.read_tensors(folder)
+        head = bert.config.family.classifier
+        if f"{head}.weight" not in tensors or f"{head}.bias" not in tensors:
+            raise InputError(f"{name_or_folder} has no head of a sequence classifier: {head}.weight is missing")
+        task = published_task(read_json_object(folder / "config.json"), outputs=len(tensors[f"{head}.bias"]))
+        model = cls(bert, [task])
+        for name, parameter in model.heads[task.name].named_parameters():
+            parameter.data.copy_(tensors[f"{head}.{name}"])
+        return model.eval()
+
     def embed(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
-        """-> hidden[0] [B,T,D]. `noise` [B,T,D] is added to the token vectors (R3F)."""
+        """-> hidden[0] [B,T,D]. `noise` [B,T,E] is added to the token vectors (R3F)."""
         return self.bert.embeddings(batch.input_ids, batch.token_type_ids, noise)
 
     def encode(self, h: Tensor, batch: Batch, start: int = 0) -> tuple[Tensor, ...]:
@@ -78,6 +100,16 @@ class SentenceModel(nn.Module):
             hidden.append(h)
         rng.append(generator_state(h.device))
         return tuple(hidden), tuple(rng)
+
+
+def published_task(config: dict, outputs: int) -> Task:
+    """The task of a sequence classifier, from its config.json. One output is a regression."""
+    if outputs == 1:
+        loss = {"loss": losses.mean_squared_error, "divergence": losses.squared_error}
+        return Task("published", "", ("text",), "", (), (), (), **loss)
+    names = config.get("id2label") or {}
+    labels = tuple(str(names.get(str(i), f"LABEL_{i}")) for i in range(outputs))
+    return Task("published", "", ("text",), "", labels, (), ())
 
 
 def features(pooled: Tensor, task: Task) -> Tensor:

@@ -41,7 +41,7 @@ class Embeddings(nn.Module):
             vectors = vectors + noise
         vectors = vectors + self.positions(input_ids)
         if self.segment is not None:
-            if token_type_ids is None:
+            if token_type_ids is None or self.segment.num_embeddings == 1:
                 token_type_ids = torch.zeros_like(input_ids)
             vectors = vectors + self.segment(token_type_ids)
         return self.project(self.dropout(self.norm(vectors)))  # (B,T,E) -> (B,T,D)

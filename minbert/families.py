@@ -6,6 +6,8 @@ The encoder is the same for all families. What differs in its arithmetic is a fi
     ALBERT       narrow embeddings with a projection, one layer's parameters at every depth
     DistilBERT   no segments; its head has ReLU in place of the pooler's tanh
 
+The recipes are those of Mosbach et al. 2021 (arXiv:2006.04884v3), Table 3.
+
 Liu et al. 2019, arXiv:1907.11692; Lan et al. 2020, arXiv:1909.11942; Sanh et al. 2019, arXiv:1910.01108.
 """
 
@@ -29,6 +31,7 @@ class Family:
     other_heads: tuple[str, ...] = ()  # a file may hold tensors whose names begin like this, too
     names: dict[str, str] = field(default_factory=dict)  # field of BertConfig -> its name in config.json if it differs
     constants: dict[str, Any] = field(default_factory=dict)  # fields of BertConfig that config.json does not have
+    recipe: dict[str, Any] = field(default_factory=dict)  # defaults of fine-tuning where they are not BERT's
     required: dict[str, Any] = field(default_factory=dict)  # the only values that this implementation computes
 
 
@@ -113,6 +116,7 @@ FAMILIES = {
         head_pooler="classifier.dense",
         other_heads=("lm_head.",),
         constants=PLAIN | {"positions_after_padding": True, "dropout_before_pooler": True},
+        recipe={"adam_betas": (0.9, 0.98), "weight_decay": 0.1, "clip": 0.0},
         required=ABSOLUTE,
     ),
     "albert": Family(
@@ -143,6 +147,7 @@ FAMILIES = {
         names={"classifier_dropout": "classifier_dropout_prob"},
         constants={name: value for name, value in PLAIN.items() if name != "embedding_size"}
         | {"share_layers": True, "feed_forward_dropout": False},
+        recipe={"weight_decay": 0.0},
         required=ABSOLUTE | {"num_hidden_groups": 1, "inner_group_num": 1},
     ),
     "distilbert": Family(

@@ -215,6 +215,9 @@ def merge(model: nn.Module) -> nn.Module:
     if len(model.tasks) > 1:
         names = ", ".join(task.name for task in model.tasks)
         raise InputError(f"cannot merge the tasks {names} into one model: each would change its weights in another way")
+    inserted = [name for name in model.bert.state_dict() if is_inserted(name)]
+    if model.bert.config.share_layers and inserted:
+        raise InputError(f"cannot merge {plain_name(inserted[0])}: all layers share the weights that it would change")
     merged = copy.deepcopy(model)
     fold_children(merged, model.tasks[0].name)
     rest = [name for name in merged.bert.state_dict() if is_inserted(name)]

@@ -33,7 +33,7 @@ from torch import Tensor
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
 from regularizers.base import Method, carry_gradient, check_at_least_one, check_not_negative
-from regularizers.perturbation import draw_noise, second_pass_from_words
+from regularizers.perturbation import draw_noise, like_words, second_pass_from_words
 
 
 class FreeLB(Method):
@@ -52,7 +52,7 @@ class FreeLB(Method):
             return super().loss(model, batch, clean)
         parameters = [p for p in model.parameters() if p.requires_grad]
         sums: list[Tensor | None] = [None] * len(parameters)
-        delta, total = self.start(clean.hidden[0], batch), 0.0
+        delta, total = self.start(like_words(model, clean.hidden[0]), batch), 0.0
         for _ in range(self.steps):
             delta.requires_grad_()
             logits = second_pass_from_words(model, batch, delta, clean, dropout="shared")  # D3

@@ -35,6 +35,11 @@ def draw_noise(like: Tensor, real: Tensor, kind: str = "normal") -> Tensor:
     return noise * real.unsqueeze(-1)  # (B,T,D) * (B,T,1)
 
 
+def like_words(model: SentenceModel, h0: Tensor) -> Tensor:
+    """An empty tensor of the shape of the token vectors, [B,T,E], for an embedding output h0 [B,T,D]."""
+    return h0.new_empty(*h0.shape[:2], model.bert.config.embedding_width)
+
+
 def scaled_noise(x: Tensor, real: Tensor, size: str, sigma: float, relative: float) -> Tensor:
     """Draw normal noise [B,T,D] for x [B,T,D]: none on padding, and no gradient through its size.
 

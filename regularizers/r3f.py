@@ -43,7 +43,15 @@ from torch import Tensor, nn
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
 from regularizers.base import Method, check_choice, check_not_negative
-from regularizers.perturbation import DROPOUT, NOISE, draw_noise, reference, second_pass, second_pass_from_words
+from regularizers.perturbation import (
+    DROPOUT,
+    NOISE,
+    draw_noise,
+    like_words,
+    reference,
+    second_pass,
+    second_pass_from_words,
+)
 
 
 class R3f(Method):
@@ -76,9 +84,10 @@ class R3f(Method):
 
     def noisy_pass(self, model: SentenceModel, batch: Batch, h0: Tensor, clean: Output) -> Tensor:
         """Logits [B,C] with noise on the token vectors, or on the embedding output h0 [B,T,D]."""
-        z = self.eps * draw_noise(h0, batch.attention_mask, self.noise)
         if self.at == "embedding":
+            z = self.eps * draw_noise(h0, batch.attention_mask, self.noise)
             return second_pass(model, batch, h0 + z, clean, self.dropout)
+        z = self.eps * draw_noise(like_words(model, h0), batch.attention_mask, self.noise)
         return second_pass_from_words(model, batch, z, clean, self.dropout)  # D2 D4
 
 

@@ -84,7 +84,7 @@ def saved_value(f: Field, value: Any) -> Any:
     values = value if many and isinstance(value, list) else [value]
     if choices and value is not None and not all(item in choices for item in values):
         raise ValueError(f"{f.name} is {value!r}")
-    if many and isinstance(value, list) and all(isinstance(item, str) for item in value):
+    if many and isinstance(value, list) and all(isinstance(item, kind) for item in value):
         return tuple(value)
     if not many and (value == f.default or type(value) is kind or (kind is float and type(value) is int)):
         return value

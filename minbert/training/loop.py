@@ -73,13 +73,20 @@ def fit(
     Returns (the totals of the log, one dict for each epoch). Raises TrainingError for a loss or gradient that is not
     finite, and Interrupted.
     """
+    settings = settings.resolve()  # the usual values, where a library user gave none
     model, method = objective.model, objective.method
     # DDP goes around the objective before the optimizer is made: it broadcasts rank 0's parameters. The optimizer works
     # on the plain parameters, whose gradients DDP averages while they are computed.
     wrapped = runtime.wrap(objective, some_unused=len(model.tasks) > 1)
     # The groups hold what requires a gradient. That is final only now: methods freeze and insert when they attach.
     groups = parameter_groups(model, settings.weight_decay, method.undecayed(model))
-    optimizer = AdamW(groups, lr=settings.lr, correct_bias=settings.bias_correction)
+    optimizer = AdamW(
+        groups,
+        lr=settings.lr,
+        betas=settings.adam_betas,
+        eps=settings.adam_eps,
+        correct_bias=settings.bias_correction,
+    )
     schedule, scaler = SCHEDULES[settings.schedule], runtime.scaler()
     log = TrainingLog(runtime, sampler.steps, [task.name for task in model.tasks], write_row)
     best = BestWeights()

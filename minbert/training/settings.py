@@ -51,10 +51,18 @@ class CommonSettings:
     warmup: float | None = setting(
         None, "share of the steps in which the learning rate rises (default 0.1)", minimum=0, below=1
     )
-    weight_decay: float = setting(
-        0.01, "decoupled weight decay of all parameters except biases and LayerNorms", minimum=0
+    weight_decay: float | None = setting(
+        None,
+        "decoupled weight decay of all parameters except biases and LayerNorms (default 0.01; RoBERTa 0.1, ALBERT 0)",
+        minimum=0,
     )
-    clip: float = setting(1.0, "largest global norm of a step's gradient; 0 turns clipping off", minimum=0)
+    clip: float | None = setting(
+        None, "largest global norm of a step's gradient; 0 turns clipping off (default 1; RoBERTa 0)", minimum=0
+    )
+    adam_betas: tuple[float, ...] | None = setting(
+        None, "Adam's two decay rates of moments (default 0.9 0.999; RoBERTa 0.9 0.98)", minimum=0, below=1, many=True
+    )
+    adam_eps: float = setting(1e-6, "Adam's epsilon", minimum=0)
     bias_correction: bool = setting(True, "Adam's bias correction")
     dropout: float | None = setting(
         None, "dropout of encoder, attention and head (default: that of config.json)", minimum=0, below=1
@@ -117,6 +125,8 @@ class CommonSettings:
             raise InputError("--epochs and --max-steps both set the length of the run: give one of them")
         if self.compile and self.max_length % 8:
             raise InputError(f"--compile needs a --max-length that is a multiple of 8, not {self.max_length}")
+        if self.adam_betas is not None and len(self.adam_betas) != 2:
+            raise InputError(f"--adam-betas takes two numbers, not {len(self.adam_betas)}")
         if "dev" not in self.evaluate:
             raise InputError("--evaluate must include dev: --evaluate dev train")
         if self.accumulate > self.batch_size:
@@ -137,6 +147,9 @@ class CommonSettings:
             "lr": 2e-5,
             "epochs": 3 if self.max_steps is None else None,
             "warmup": 0.0 if self.schedule == "constant" else 0.1,
+            "weight_decay": 0.01,
+            "clip": 1.0,
+            "adam_betas": (0.9, 0.999),
             "init_seed": self.seed,
             "data_seed": self.seed,
         }
@@ -239,6 +252,10 @@ def parse_loss_weights(items: tuple[str, ...], tasks: tuple[str, ...]) -> dict[s
 def check_range(f: Field, value: Any) -> None:
     """Raise InputError for a number that is outside of its field's range, or not a number."""
     minimum, below = f.metadata["minimum"], f.metadata["below"]
+    if isinstance(value, tuple):
+        for item in value:
+            check_range(f, item)
+        return
     if minimum is None or value is None or minimum <= value < below:
         return
     limit = f" and below {below}" if below < float("inf") else ""
@@ -251,8 +268,11 @@ def is_utf8(text: str) -> bool:
 
 
 def value_type(f: Field) -> Any:
-    """The type of one value of a field: int of `int | None`, str of `tuple[str, ...]`."""
-    return get_args(f.type)[0] if get_args(f.type) else f.type
+    """The type of one value of a field: int of `int | None`, str of `tuple[str, ...]`, float of both together."""
+    kind = f.type
+    while get_args(kind):
+        kind = get_args(kind)[0]
+    return kind
 
 
 def flag_of(f: Field) -> str:
@@ -263,4 +283,4 @@ def format_flag(f: Field, value: Any) -> str:
     """As on the command line: --no-compile, --set a b"""
     if isinstance(value, bool):
         return flag(f.name if value else f"no_{f.name}")
-    return f"{flag_of(f)} {' '.join(value) if isinstance(value, tuple) else value}"
+    return f"{flag_of(f)} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"

@@ -10,6 +10,24 @@ from minbert.published import plain_name
 from minbert.training.log import LogState, TrainingLog
 
 
+def first_names(module: nn.Module) -> dict[str, str]:
+    """Each name in the state_dict -> the first name of the same tensor. (ALBERT's layers share their parameters.)"""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(p), name) for name, p in module.state_dict(keep_vars=True).items()}
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The state_dict, in which a tensor with several names stands once, under the first."""
+    names = first_names(module)
+    return {name: tensor for name, tensor in module.state_dict().items() if names[name] == name}
+
+
+def load_own_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load what own_tensors gave. Raises RuntimeError if a tensor is missing or does not fit."""
+    second_names = {name: first for name, first in first_names(module).items() if name != first and first in tensors}
+    module.load_state_dict(tensors | {name: tensors[first] for name, first in second_names.items()})
+
+
 class BestWeights:
     """A copy of the model after the epoch with the highest dev score; the first of equal scores. It is on the CPU."""
 
@@ -21,12 +39,12 @@ class BestWeights:
         """An epoch has ended with this dev score."""
         if score > self.score:
             self.score = score
-            self.weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+            self.weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in own_tensors(model).items()}
 
     def load_into(self, model: nn.Module) -> None:
         """Put the best weights back into the model."""
         if self.weights:
-            model.load_state_dict(self.weights)
+            load_own_tensors(model, self.weights)
 
 
 def best_epoch(history: list[dict]) -> dict:
@@ -66,7 +84,7 @@ class TrainingState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Name -> tensor. Optimizer states are optimizer.<number of the optimizer>.<of the parameter>.<name>."""
-        tensors = {f"objective.{plain_name(name)}": tensor for name, tensor in self.objective.state_dict().items()}
+        tensors = {f"objective.{plain_name(name)}": tensor for name, tensor in own_tensors(self.objective).items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
         for number, index, name, value in self.optimizer_values():
             if isinstance(value, Tensor):
@@ -98,7 +116,7 @@ class TrainingState:
         """Put a saved state back. Raises RuntimeError or ValueError if it is of another model or method."""
         # Under "objective." the file names parameters as a plain model does. In the model a wrapper adds ".base" to the
         # name. (Under "best." they have the model's own names.)
-        names = {plain_name(name): name for name in self.objective.state_dict()}
+        names = {plain_name(name): name for name in own_tensors(self.objective)}
         parameters: dict[str, Tensor] = {}
         states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
         for name, tensor in tensors.items():
@@ -112,7 +130,7 @@ class TrainingState:
                 states[int(number)].setdefault(int(index), {})[slot] = tensor
         for number, index, slot, value in values["optimizer_numbers"]:
             states[number].setdefault(index, {})[slot] = value
-        self.objective.load_state_dict(parameters)
+        load_own_tensors(self.objective, parameters)
         for optimizer, state in zip(self.optimizers, states, strict=True):
             # The groups, with their settings, come from this run; only the state of the parameters was saved.
             optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

@@ -1,17 +1,25 @@
 """RoBERTa, ALBERT and DistilBERT against transformers' numbers, which tests/support/make_families.py has written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.factories import make_batch, make_model
 
 from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
 from minbert.config import BertConfig
+from minbert.data.tasks import TASKS
+from minbert.errors import InputError
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
+from minbert.optimizer import parameter_groups
 from minbert.published import published_name
 from minbert.task import Batch
+from minbert.weights import load_model, save_model
+from regularizers import build
 
 REFERENCES = Path(__file__).parents[1] / "support" / "references" / "families"
 FAMILIES = ("roberta", "albert", "distilbert")
@@ -47,6 +55,74 @@ def test_the_logits_of_the_masked_language_model_equal_transformers(family, dtyp
     labels = torch.where(mask, 1, IGNORE)
     batch = Batch(expected["input_ids"], expected["token_type_ids"], mask, labels, torch.arange(4), MLM)
     assert (model(batch).logits - expected[f"{dtype}.logits"][mask]).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_logits_of_a_published_classifier_equal_transformers(family, dtype):
+    expected = references(family, "classifier")
+    model = SentenceModel.from_pretrained(REFERENCES / family / "classifier").to(getattr(torch, dtype))
+    (task,) = model.tasks
+    assert task.labels == ("LABEL_0", "LABEL_1", "LABEL_2") and not model.training
+    inputs = (expected[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
+    logits = model(Batch(*inputs, torch.zeros(4), torch.arange(4), task)).logits
+    assert (logits - expected[f"{dtype}.logits"]).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("family", ["bert", *FAMILIES])
+@pytest.mark.parametrize("tasks", [["mnli"], ["stsb"], ["rte", "mnli"]])
+def test_a_saved_model_loads_again_and_shared_layers_are_in_the_file_once(family, tasks, tmp_path):
+    model = make_model(*(TASKS[name] for name in tasks), family=family).eval()
+    save_model(model, tmp_path)
+    again = SentenceModel(BertModel.from_pretrained(tmp_path), model.tasks)
+    load_model(again, tmp_path)
+    batch = make_batch(model.tasks[0])
+    assert torch.equal(again.eval()(batch).logits, model(batch).logits)
+    assert again.bert.config == model.bert.config and not again.bert.fresh_pooler
+    if len(tasks) == 1:
+        published = SentenceModel.from_pretrained(tmp_path)
+        assert published.tasks[0].labels == model.tasks[0].labels
+        assert torch.equal(published(replace(batch, task=published.tasks[0])).logits, model(batch).logits)
+    assert len(load_file(tmp_path / "model.safetensors")) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_masked_language_model_loads_again(family, tmp_path):
+    model = MaskedLanguageModel(make_model(family=family).bert).eval()
+    model.save(tmp_path)
+    again = MaskedLanguageModel.from_pretrained(tmp_path)
+    ids = torch.randint(5, 20, (2, 9))
+    mask, labels = torch.ones(2, 9, dtype=torch.bool), torch.zeros(2, 9, dtype=torch.long)
+    batch = Batch(ids, torch.zeros_like(ids), mask, labels, torch.arange(2), MLM)
+    assert torch.equal(again(batch).logits, model(batch).logits)
+
+
+def test_a_classifier_without_a_head_is_named(tmp_path):
+    with pytest.raises(InputError, match="has no head of a sequence classifier: classifier.out_proj.weight is missing"):
+        SentenceModel.from_pretrained(REFERENCES / "roberta" / "mlm")
+
+
+def test_the_layers_of_albert_share_their_parameters_but_not_what_is_inserted():
+    model = make_model(family="albert")
+    one = make_model(family="albert", num_hidden_layers=1)
+    assert len(list(model.parameters())) == len(list(one.parameters()))
+    groups = parameter_groups(model, 0.01)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    adapted = make_model(family="albert")
+    build("adapter").attach(adapted)
+    first, second = (layer.feed_forward for layer in adapted.bert.layers[:2])
+    assert first.base is second.base and first.adapters is not second.adapters
+
+
+def test_roberta_counts_real_tokens_from_behind_its_padding():
+    """As transformers does, also with padding at the left."""
+    model = BertModel.from_pretrained(REFERENCES / "roberta" / "encoder")
+    ids = torch.tensor([[5, 9, 7, 1, 1], [1, 1, 5, 9, 7]])
+    mask = ids != 1
+    out = model(ids, mask).last_hidden_state
+    assert torch.allclose(out[0, :3], out[1, 2:], atol=1e-6)
+    with pytest.raises(ValueError, match="has 18 tokens, the model has 17 positions"):
+        model(torch.full((1, 18), 5))
 
 
 @pytest.mark.parametrize("name", LARGE)

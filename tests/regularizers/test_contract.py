@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from support.factories import COURSE, KINDS, make_dataset, make_model, noise_by_place, turn_off_dropout
+from support.factories import COURSE, FAMILIES, KINDS, make_dataset, make_model, noise_by_place, turn_off_dropout
 
 from minbert.data.tasks import choose_tasks
 from minbert.errors import InputError
@@ -51,9 +51,17 @@ def neutral_settings(combination: str) -> list[str]:
 class Trainer:
     """The steps of training.fit, one at a time."""
 
-    def __init__(self, device: torch.device, option: str, settings=(), task=KINDS["two classes"], dropout: bool = True):
+    def __init__(
+        self,
+        device: torch.device,
+        option: str,
+        settings=(),
+        task=KINDS["two classes"],
+        dropout: bool = True,
+        family: str = "bert",
+    ):
         self.runtime, self.dataset = Runtime(device), make_dataset(task, ROWS)
-        self.model, self.method = make_model(task), build(option, settings)
+        self.model, self.method = make_model(task, family=family), build(option, settings)
         self.method.attach(self.model)
         self.objective = Objective(self.model, self.method).to(device)
         if not dropout:
@@ -79,10 +87,10 @@ class Trainer:
         return self
 
 
-def plain_run(device: torch.device) -> dict[str, torch.Tensor]:
+def plain_run(device: torch.device, family: str) -> dict[str, torch.Tensor]:
     """Fine-tuning without any of it: the model, torch's loss, and a loop around AdamW."""
     task = KINDS["two classes"]
-    model, dataset = make_model(task).to(device).train(), make_dataset(task, ROWS)
+    model, dataset = make_model(task, family=family).to(device).train(), make_dataset(task, ROWS)
     optimizer = AdamW(parameter_groups(model, 0.1), lr=LR)
     for step in range(STEPS):
         batch = dataset.collate([(step * 10 + i) % ROWS for i in range(10)]).to(device)
@@ -103,10 +111,13 @@ def different(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[st
 # At neutral settings.
 
 
+@pytest.mark.parametrize("family", ["bert", *FAMILIES])
 @pytest.mark.parametrize("option", [*NEUTRAL, *joined(NEUTRAL)])
-def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(option, device):
+def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(option, family, device):
     settings = neutral_settings(option)
-    changed = different(Trainer(device, option, settings).steps(STEPS).model.state_dict(), plain_run(device))
+    changed = different(
+        Trainer(device, option, settings, family=family).steps(STEPS).model.state_dict(), plain_run(device, family)
+    )
     assert not changed, (
         f"{option}: {STEPS} steps with {settings} differ from plain fine-tuning in {changed[:3]}. At the settings in "
         "`neutral`, attach must change nothing, loss must return super().loss(...), and penalty must return {}. Set "
@@ -116,7 +127,7 @@ def test_at_its_neutral_settings_a_method_equals_plain_fine_tuning_bit_for_bit(o
 
 @pytest.mark.parametrize("option", [name for name, option in OPTIONS.items() if option is not Method])
 def test_at_its_defaults_a_method_differs_from_plain_fine_tuning(option, device):
-    assert different(Trainer(device, option).steps(STEPS).model.state_dict(), plain_run(device)), (
+    assert different(Trainer(device, option).steps(STEPS).model.state_dict(), plain_run(device, "bert")), (
         f"{option}: at its default settings it trains exactly what plain fine-tuning trains. Do the hooks that it "
         "overrides have the names and the arguments of regularizers.base.Method?"
     )
@@ -125,9 +136,10 @@ def test_at_its_defaults_a_method_differs_from_plain_fine_tuning(option, device)
 # Saved and loaded.
 
 
+@pytest.mark.parametrize("family", ["bert", *FAMILIES])
 @pytest.mark.parametrize("option", [*OPTIONS, *joined(list(OPTIONS))])
-def test_save_rebuild_load_and_go_on_equals_uninterrupted(option, device):
-    whole, first, second = (Trainer(device, option).steps(steps) for steps in (STEPS, 3, 0))
+def test_save_rebuild_load_and_go_on_equals_uninterrupted(option, family, device):
+    whole, first, second = (Trainer(device, option, family=family).steps(steps) for steps in (STEPS, 3, 0))
     second.objective.load_state_dict(first.objective.state_dict())
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     for optimizer, saved in zip(second.method.optimizers(), first.method.optimizers(), strict=True):

@@ -41,6 +41,18 @@ CONFIG = BertConfig(
     initializer_range=0.3,
 )
 
+# What makes of CONFIG a small model of another family.
+FAMILIES = {
+    "roberta": {
+        "positions_after_padding": True,
+        "dropout_before_pooler": True,
+        "type_vocab_size": 1,
+        "pad_token_id": 2,
+    },
+    "albert": {"embedding_size": 7, "share_layers": True, "feed_forward_dropout": False, "hidden_act": "gelu_new"},
+    "distilbert": {"type_vocab_size": 0, "pooler_activation": "relu", "attention_output_dropout": False},
+}
+
 # The kinds of output that a method must work for, and the two ways to compare sentences that are encoded alone.
 KINDS = {
     "two classes": TASKS["rte"],
@@ -57,8 +69,9 @@ KINDS = {
 QUICK = {"STEPS": 10, "EVERY": 5, "DRAWS": 2, "FEWEST_EXAMPLES": 16, "REHEARSAL": 6}
 
 
-def make_model(*tasks, seed: int = 0, **changes) -> SentenceModel:
+def make_model(*tasks, seed: int = 0, family: str = "bert", **changes) -> SentenceModel:
     torch.manual_seed(seed)
+    changes = FAMILIES.get(family, {}) | {"model_type": family} | changes
     return SentenceModel(BertModel(replace(CONFIG, **changes)), tasks or (TASKS["rte"],))
 
 
@@ -85,7 +98,7 @@ def noise_by_place(size: int = 40):
 
     def draw(x: torch.Tensor, **_) -> torch.Tensor:
         if x.ndim == 3:
-            return noise[: x.shape[0], : x.shape[1]].to(x)
+            return noise[: x.shape[0], : x.shape[1], : x.shape[2]].to(x)
         return torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x.device)
 
     return draw
