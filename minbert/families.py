@@ -11,11 +11,47 @@ The recipes are those of Mosbach et al. 2021 (arXiv:2006.04884v3), Table 3.
 Liu et al. 2019, arXiv:1907.11692; Lan et al. 2020, arXiv:1909.11942; Sanh et al. 2019, arXiv:1910.01108.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 D, E, V = "hidden_size", "embedding_width", "vocab_size"
 Sizes = tuple[str, ...]  # the fields of BertConfig that give the shape of a weight; a bias has the first of them
+
+
+@dataclass(frozen=True)
+class TokenizerKind:
+    """A family's tokenizer: its type, its special tokens, and how they frame one text and a pair.
+
+    In a template $A and $B are the texts, and :1 puts a part into segment 1.
+    """
+
+    model: str  # what the tokenizers library calls the type
+    pad: str
+    unknown: str
+    cls: str
+    sep: str
+    mask: str
+    single: str
+    pair: str
+    segments: bool = True  # whether the model takes segments
+    pad_is_needed: bool = False  # RoBERTa's positions count the ids that differ from the padding id
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        return self.pad, self.unknown, self.cls, self.sep, self.mask
+
+
+BERT_FRAME = {"single": "[CLS] $A [SEP]", "pair": "[CLS] $A [SEP] $B:1 [SEP]:1"}
+WORD_PIECE = TokenizerKind("WordPiece", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", **BERT_FRAME)
+WORD_PIECE_WITHOUT_SEGMENTS = replace(WORD_PIECE, segments=False)
+UNIGRAM = TokenizerKind("Unigram", "<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", **BERT_FRAME)
+BYTE_LEVEL = TokenizerKind(
+    *("BPE", "<pad>", "<unk>", "<s>", "</s>", "<mask>"),
+    single="<s> $A </s>",
+    pair="<s> $A </s> </s> $B </s>",
+    segments=False,
+    pad_is_needed=True,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +63,7 @@ class Family:
     mlm: dict[str, str]  # our parameter of MaskedLanguageModel -> its published name
     classifier: str  # the last layer of the head of a sequence classifier
     architectures: str  # names of transformers' classes begin with this
+    tokenizer: TokenizerKind
     head_pooler: str | None = None  # where a sequence classifier has the pooler, if it belongs to the head
     other_heads: tuple[str, ...] = ()  # a file may hold tensors whose names begin like this, too
     names: dict[str, str] = field(default_factory=dict)  # field of BertConfig -> its name in config.json if it differs
@@ -97,6 +134,7 @@ FAMILIES = {
         },
         classifier="classifier",
         architectures="Bert",
+        tokenizer=WORD_PIECE,
         other_heads=("cls.",),
         constants=PLAIN,
         required=ABSOLUTE,
@@ -113,6 +151,7 @@ FAMILIES = {
         },
         classifier="classifier.out_proj",
         architectures="Roberta",
+        tokenizer=BYTE_LEVEL,
         head_pooler="classifier.dense",
         other_heads=("lm_head.",),
         constants=PLAIN | {"positions_after_padding": True, "dropout_before_pooler": True},
@@ -143,6 +182,7 @@ FAMILIES = {
         },
         classifier="classifier",
         architectures="Albert",
+        tokenizer=UNIGRAM,
         other_heads=("predictions.", "sop_classifier."),
         names={"classifier_dropout": "classifier_dropout_prob"},
         constants={name: value for name, value in PLAIN.items() if name != "embedding_size"}
@@ -173,6 +213,7 @@ FAMILIES = {
         },
         classifier="classifier",
         architectures="DistilBert",
+        tokenizer=WORD_PIECE_WITHOUT_SEGMENTS,
         head_pooler="pre_classifier",
         other_heads=("vocab_",),
         names={

@@ -1,35 +1,52 @@
-"""Text, or a pair of texts -> token ids and segments. The `tokenizers` library does the work."""
+"""Text, or a pair of texts -> token ids and segments. The `tokenizers` library does the work.
+
+What the families differ in is in families.py: the type of the tokenizer, its special tokens, and their places.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
 
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from minbert.errors import InputError, first_line
-from minbert.files import read_json_object, read_lines, write_file
+from minbert.families import BYTE_LEVEL, FAMILIES, WORD_PIECE, TokenizerKind
+from minbert.files import read_json_object, read_lines, write_file, write_json
 from minbert.hub import find_model
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_TOKENS = WORD_PIECE.special_tokens
+CONFIG = "tokenizer_config.json"
 
 
 class Encoding(NamedTuple):
     """One tokenized input."""
 
     input_ids: list[int]
-    token_type_ids: list[int]  # 0 for [CLS] a [SEP], 1 for b [SEP]
+    token_type_ids: list[int]  # 0 for [CLS] a [SEP], 1 for b [SEP]; all 0 for RoBERTa
 
 
 class Tokenizer:
-    """Makes [CLS] a [SEP], or [CLS] a [SEP] b [SEP]. The longer text of a pair is cut first."""
+    """Makes [CLS] a [SEP], or [CLS] a [SEP] b [SEP], or what the family has instead.
 
-    def __init__(self, backend: Backend):
+    The longer text of a pair is cut first.
+    """
+
+    def __init__(self, backend: Backend, kind: TokenizerKind | None = None):
         self.backend = backend
-        # A tokenizer.json can ask for truncation, padding and another template, or for none. BERT's own are used.
+        self.kind = kind or closest_kind(backend)
+        # A tokenizer.json can ask for truncation, padding and another template, or for none. The family's are used.
         backend.no_padding()
         backend.no_truncation()
-        set_template(backend)
-        self.pad_id = backend.token_to_id("[PAD]") or 0
+        set_template(backend, self.kind)
+        self.pad_id = backend.token_to_id(self.kind.pad) or 0
+        self.mask_id = backend.token_to_id(self.kind.mask)  # None if the vocabulary has no such token
+
+    @property
+    def special_ids(self) -> list[int]:
+        """The ids that are no part of a text, sorted. Masked language modelling neither masks nor predicts them."""
+        named = [self.backend.token_to_id(token) for token in self.kind.special_tokens]
+        added = [number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]
+        return sorted({number for number in named if number is not None} | set(added))
 
     def __len__(self) -> int:
         """The largest id plus one: the rows that an embedding table needs."""
@@ -42,49 +59,91 @@ class Tokenizer:
         return [Encoding(e.ids, e.type_ids) for e in self.backend.encode_batch(inputs)]
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, which transformers reads too."""
+        """Write tokenizer.json, and the tokenizer_config.json without which transformers would change it.
+
+        transformers' class of a family (BertTokenizer) keeps only the vocabulary of a tokenizer.json, and lower-cases
+        by default. Its general class takes the file as it is, but must be told the names of the special tokens.
+        """
         self.backend.no_truncation()
         write_file(folder / "tokenizer.json", lambda path: self.backend.save(str(path)))
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        for name, token in zip(names, self.kind.special_tokens, strict=True):
+            # transformers would add a token that the vocabulary lacks, with an id beyond the embedding table.
+            if self.backend.token_to_id(token) is not None:
+                config[name] = token
+        segments = ["token_type_ids"] if self.kind.segments else []
+        write_json(folder / CONFIG, config | {"model_input_names": ["input_ids", *segments, "attention_mask"]})
 
 
 def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
-    """Read tokenizer.json, or vocab.txt with the lower-casing that tokenizer_config.json gives (default: on).
+    """Read tokenizer.json, or vocab.txt (see `word_piece`), or vocab.json with merges.txt (see `byte_level`).
 
-    Raises InputError if neither file exists, a file is broken, or a token that BERT needs is missing.
+    Raises InputError if there is none, a file is broken, or the tokenizer does not fit (see `check_kind`).
     """
     folder = find_model(name_or_folder)
-    path = next((folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).exists()), None)
-    if path is None:
-        raise InputError(f"{folder} has neither tokenizer.json nor vocab.txt")
+    readers = {
+        "tokenizer.json": lambda folder: Backend.from_file(str(folder / "tokenizer.json")),
+        "vocab.txt": word_piece,
+        "vocab.json": byte_level,
+    }
+    name = next((name for name in readers if (folder / name).exists()), None)
+    if name is None:
+        raise InputError(f"{folder} has neither tokenizer.json nor vocab.txt nor vocab.json with merges.txt")
     try:
-        backend = Backend.from_file(str(path)) if path.suffix == ".json" else word_piece(folder)
+        backend = readers[name](folder)
     except InputError:
         raise
     except Exception as error:  # the library raises plain Exception
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
-    check_special_tokens(backend, path)
-    return Tokenizer(backend)
+        raise InputError(f"{folder / name} cannot be read: {first_line(error)}") from None
+    return Tokenizer(backend, check_kind(backend, folder / name))
 
 
-def check_special_tokens(backend: Backend, path: Path) -> None:
-    """Raise InputError if a token that encoding needs is missing. [PAD] is not needed: padding is masked."""
-    missing = [token for token in ("[CLS]", "[SEP]") if backend.token_to_id(token) is None]
-    unknown = getattr(backend.model, "unk_token", None)
-    if unknown is not None and backend.model.token_to_id(unknown) is None:
-        missing.append(unknown)
+def closest_kind(backend: Backend) -> TokenizerKind:
+    """The kind that has most in common with a tokenizer: its type and special tokens. Of equals the first family's."""
+
+    def count_common(kind: TokenizerKind) -> int:
+        present = [token for token in kind.special_tokens if backend.token_to_id(token) is not None]
+        return len(present) + (type(backend.model).__name__ == kind.model)
+
+    return max((family.tokenizer for family in FAMILIES.values()), key=count_common)
+
+
+def check_kind(backend: Backend, path: Path) -> TokenizerKind:
+    """The kind of the model_type in the folder's config.json; without that the closest. `path` is for messages.
+
+    Raises InputError if the tokenizer is of another type, lacks a token that encoding needs, or has another padding id
+    where the model depends on it. Elsewhere padding is masked, and [PAD] may be missing.
+    """
+    config, actual = path.with_name("config.json"), type(backend.model).__name__
+    values = read_json_object(config) if config.exists() else {"model_type": None}
+    model_type = values.get("model_type", "bert")  # old files do not have it
+    known = model_type in list(FAMILIES)
+    kind = FAMILIES[model_type].tokenizer if known else closest_kind(backend)
+    if known and actual != kind.model:
+        raise InputError(f"{path} is a {actual} tokenizer, a model of type {model_type} has a {kind.model} tokenizer")
+    needed = [kind.cls, kind.sep] + ([kind.pad] if kind.pad_is_needed else [])
+    missing = [token for token in needed if backend.token_to_id(token) is None]
+    try:
+        backend.model.tokenize("\U0010ffff")  # a character that no text has
+    except Exception:  # the vocabulary lacks the token for unknown pieces
+        missing.append(getattr(backend.model, "unk_token", kind.unknown))
     if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}: it is not the tokenizer of a BERT")
+        family = model_type if known else f"a family with a {kind.model} tokenizer"
+        raise InputError(f"{path} lacks {', '.join(missing)}: it is not a tokenizer of {family}")
+    pad_id = backend.token_to_id(kind.pad)
+    if kind.pad_is_needed and values.get("pad_token_id", pad_id) != pad_id:
+        raise InputError(f"{path}: {kind.pad} has id {pad_id}, config.json has pad_token_id {values['pad_token_id']}")
+    return kind
 
 
 def word_piece(folder: Path) -> Backend:
-    """Build BERT's WordPiece tokenizer from vocab.txt: one token a line, and its line number, from 0, is its id."""
-    path = folder / "tokenizer_config.json"
-    config = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-    if path.exists():
-        config |= read_json_object(path)
-    for name in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
-        if not isinstance(config[name], bool) and (name, config[name]) != ("strip_accents", None):
-            raise InputError(f"{path}: {name} must be true or false, not {config[name]!r}")
+    """Build BERT's WordPiece tokenizer from vocab.txt: one token a line, and its line number, from 0, is its id.
+
+    Lower-casing and two other switches are in tokenizer_config.json.
+    """
+    switches = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+    switches = read_switches(folder / CONFIG, switches)
     vocabulary = {token: number - 1 for number, token in read_lines(folder / "vocab.txt")}
     missing = [token for token in SPECIAL_TOKENS[:4] if token not in vocabulary]
     if missing:
@@ -92,26 +151,59 @@ def word_piece(folder: Path) -> Backend:
     backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     return add_bert_pipeline(
         backend,
-        lowercase=config["do_lower_case"],
-        strip_accents=config["strip_accents"],
-        handle_chinese_chars=config["tokenize_chinese_chars"],
+        lowercase=switches["do_lower_case"],
+        strip_accents=switches["strip_accents"],
+        handle_chinese_chars=switches["tokenize_chinese_chars"],
     )
+
+
+def byte_level(folder: Path) -> Backend:
+    """Build RoBERTa's byte-level BPE from vocab.json, token -> id, and merges.txt, two pieces a line.
+
+    tokenizer_config.json can ask for a space before the first word.
+    """
+    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+    if not merges.exists():
+        raise InputError(f"{folder} has vocab.json, but not merges.txt")
+    switches = read_switches(folder / CONFIG, {"add_prefix_space": False})
+    backend = Backend(models.BPE.from_file(str(vocabulary), str(merges)))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=switches["add_prefix_space"])
+    backend.decoder = decoders.ByteLevel()
+    add_special_tokens(backend, BYTE_LEVEL)
+    return backend
+
+
+def read_switches(path: Path, defaults: dict[str, bool | None]) -> dict[str, bool | None]:
+    """The switches that tokenizer_config.json sets, if it exists. None stands where it is the default."""
+    values = defaults | (read_json_object(path) if path.exists() else {})
+    for name, default in defaults.items():
+        if not isinstance(values[name], bool) and (values[name] is not None or default is not None):
+            raise InputError(f"{path}: {name} must be true or false, not {values[name]!r}")
+    return values
 
 
 def add_bert_pipeline(backend: Backend, **normalizer) -> Backend:
     """Put BERT's other stages around a WordPiece model: normalizer, pre-tokenizer, template and decoder."""
     backend.normalizer = normalizers.BertNormalizer(**normalizer)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.add_special_tokens([token for token in SPECIAL_TOKENS if backend.token_to_id(token) is not None])
-    set_template(backend)
+    add_special_tokens(backend, WORD_PIECE)
+    set_template(backend, WORD_PIECE)
     backend.decoder = decoders.WordPiece()
     return backend
 
 
-def set_template(backend: Backend) -> None:
-    """Frame the texts as [CLS] a [SEP] b [SEP], with segment 1 for b [SEP]."""
+def add_special_tokens(backend: Backend, kind: TokenizerKind) -> None:
+    """Keep the special tokens that the vocabulary has whole in texts. RoBERTa's <mask> takes the spaces before it."""
+    present = [token for token in kind.special_tokens if backend.token_to_id(token) is not None]
+    backend.add_special_tokens(
+        [AddedToken(token, lstrip=token == BYTE_LEVEL.mask, normalized=False) for token in present]
+    )
+
+
+def set_template(backend: Backend, kind: TokenizerKind) -> None:
+    """Frame the texts with the special tokens, and set the segments."""
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+        single=kind.single,
+        pair=kind.pair,
+        special_tokens=[(token, backend.token_to_id(token)) for token in (kind.cls, kind.sep)],
     )

@@ -56,7 +56,7 @@ class MaskedText:
             examples.append(Example(str(i), row.first, row.second, link))
         dataset = Dataset(MLM, Examples(FOLDER, examples, []), tokenizer, SIZES["max_position_embeddings"])
         self.datasets, self.seed = [dataset], seed
-        self.masking = Masking(len(tokenizer), SPECIAL_TOKENS.index("[MASK]"), len(SPECIAL_TOKENS))
+        self.masking = Masking(len(tokenizer), tokenizer.mask_id, tokenizer.special_ids)
         self.steps = epochs * math.ceil(len(dataset) / BATCH)
 
     def epoch(self, number: int) -> list[tuple[MaskedDataset, list[int]]]:

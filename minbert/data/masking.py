@@ -5,6 +5,8 @@ token and 10 % stay. The loss is the cross entropy of the chosen tokens. Two add
 first row's [CLS] is always chosen, and a row's own label, if there is one, is predicted at [CLS].
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -17,17 +19,19 @@ SHARE, MASKED, RANDOM = 0.15, 0.8, 0.1
 
 
 class Masking:
-    """How the tokens of a vocabulary are masked. Ids below `special` ([PAD], [CLS], ...) are never chosen."""
+    """How the tokens of a vocabulary are masked. Special ids ([PAD], [CLS], ...) are never chosen and never drawn."""
 
-    def __init__(self, vocabulary: int, mask_id: int, special: int):
-        self.vocabulary, self.mask_id, self.special = vocabulary, mask_id, special
+    def __init__(self, vocabulary: int, mask_id: int, special_ids: Iterable[int]):
+        self.mask_id, special = mask_id, set(special_ids)
+        self.special_ids = torch.tensor(sorted(special))
+        self.ordinary_ids = torch.tensor([number for number in range(vocabulary) if number not in special])
 
     def __call__(self, ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """ids [B,T] -> (masked ids [B,T], labels [B,T])"""
-        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & (ids >= self.special)
+        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & ~torch.isin(ids, self.special_ids)
         chosen[0, 1] = True  # at least one token, so that every batch has a loss
         fate = torch.rand(ids.shape, generator=generator)
-        random_ids = torch.randint(self.special, self.vocabulary, ids.shape, generator=generator)
+        random_ids = self.ordinary_ids[torch.randint(len(self.ordinary_ids), ids.shape, generator=generator)]
         masked = torch.where(chosen & (fate < MASKED), self.mask_id, ids)
         masked = torch.where(chosen & (fate >= 1 - RANDOM), random_ids, masked)
         return masked, ids.masked_fill(~chosen, IGNORE)

@@ -13,7 +13,7 @@ MASK = VOCABULARY.index("[MASK]")
 def masked(epoch: int = 1, seed: int = 0) -> MaskedDataset:
     dataset = make_dataset(MLM, size=900)
     dataset.labels[:] = float("nan")
-    return MaskedDataset(dataset, Masking(len(VOCABULARY), MASK, 5), seed, epoch)
+    return MaskedDataset(dataset, Masking(len(VOCABULARY), MASK, range(5)), seed, epoch)
 
 
 def test_the_shares_of_chosen_masked_random_and_kept_tokens_are_those_of_the_paper():
@@ -31,6 +31,17 @@ def test_the_shares_of_chosen_masked_random_and_kept_tokens_are_those_of_the_pap
     kept = int((batch.input_ids[chosen] == plain.input_ids[chosen]).sum()) / m
     assert abs(as_mask - MASKED) < 0.05
     assert abs(kept - (1 - MASKED - RANDOM) - RANDOM / (len(VOCABULARY) - 5)) < 0.04
+
+
+def test_special_ids_anywhere_in_the_vocabulary_are_never_chosen_and_never_drawn():
+    special, mask_id = [2, 7, 11], 11
+    ids = torch.randint(13, (100, 50), generator=torch.Generator().manual_seed(0))
+    ids[0, 1] = 3  # always chosen
+    new_ids, labels = Masking(13, mask_id, special)(ids, torch.Generator().manual_seed(1))
+    chosen = labels != IGNORE
+    assert not torch.isin(ids[chosen], torch.tensor(special)).any()
+    drawn = new_ids[chosen & (new_ids != ids) & (new_ids != mask_id)]
+    assert set(drawn.tolist()) == set(range(13)) - set(special)
 
 
 def test_masks_follow_from_seed_epoch_and_rows():
