@@ -109,8 +109,9 @@ class BertConfig:
 
     def to_dict(self) -> dict:
         """The content of a published config.json, which transformers reads too."""
-        names = published_fields(self.family)
-        return self.family.required | {name: getattr(self, ours) for ours, name in names.items()}
+        rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+        values = vars(self) | {"classifier_dropout": rate}  # the others' config.json must have a number there
+        return self.family.required | {name: values[ours] for ours, name in published_fields(self.family).items()}
 
 
 def published_fields(family: Family) -> dict[str, str]:

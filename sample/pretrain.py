@@ -10,7 +10,6 @@ the head is minbert/mlm.py.
 import argparse
 import collections
 import itertools
-import math
 import sys
 from pathlib import Path
 
@@ -20,18 +19,14 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from minbert.bert import BertModel
 from minbert.config import BertConfig
-from minbert.data.dataset import Dataset
-from minbert.data.masking import MaskedDataset, Masking
 from minbert.data.readers import Example, Examples
 from minbert.dropout import Dropout
 from minbert.errors import Interrupted
-from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
+from minbert.mlm import IGNORE, MaskedLanguageModel
+from minbert.pretrain import MaskedText, train
 from minbert.tokenizer import SPECIAL_TOKENS, Tokenizer, add_bert_pipeline, load_tokenizer
-from minbert.training.checkpoint import Checkpoints
-from minbert.training.loop import Objective, fit
 from minbert.training.runtime import setup
 from minbert.training.settings import Settings
-from regularizers import build
 from sample.corpus import Pair, pairs
 
 FOLDER = Path(__file__).parent / "tiny-bert"
@@ -46,24 +41,14 @@ SIZES = {
 }
 
 
-class MaskedText:
-    """A sampler for `fit`: pairs of passages that are tokenized once, and masked anew in each epoch."""
-
-    def __init__(self, rows: list[Pair], tokenizer: Tokenizer, seed: int, epochs: int = 1):
-        examples = []
-        for i, row in enumerate(rows):
-            link = float(tokenizer.backend.token_to_id(row.link)) if row.link else None
-            examples.append(Example(str(i), row.first, row.second, link))
-        dataset = Dataset(MLM, Examples(FOLDER, examples, []), tokenizer, SIZES["max_position_embeddings"])
-        self.datasets, self.seed = [dataset], seed
-        self.masking = Masking(len(tokenizer), tokenizer.mask_id, tokenizer.special_ids)
-        self.steps = epochs * math.ceil(len(dataset) / BATCH)
-
-    def epoch(self, number: int) -> list[tuple[MaskedDataset, list[int]]]:
-        """The steps of an epoch. They follow from the seed and the number alone."""
-        (dataset,) = self.datasets
-        masked = MaskedDataset(dataset, self.masking, self.seed, number)
-        return [(masked, rows) for rows in dataset.shuffled(BATCH, self.seed, number)]
+def masked_text(rows: list[Pair], tokenizer: Tokenizer, seed: int, epochs: int = 1) -> MaskedText:
+    """Pairs of passages, masked anew in each epoch. The label of a pair is the id of its link, predicted at [CLS]."""
+    examples = []
+    for i, row in enumerate(rows):
+        link = float(tokenizer.backend.token_to_id(row.link)) if row.link else None
+        examples.append(Example(str(i), row.first, row.second, link))
+    length = SIZES["max_position_embeddings"]
+    return MaskedText(Examples(FOLDER, examples, []), tokenizer, length, BATCH, seed, epochs)
 
 
 def train_tokenizer(rows: list[Pair]) -> Tokenizer:
@@ -118,7 +103,7 @@ def describe(result: dict[str, float]) -> str:
 
 
 def held_out_text(tokenizer: Tokenizer) -> MaskedText:
-    return MaskedText(list(itertools.islice(pairs("held-out"), HELD_OUT)), tokenizer, seed=1)
+    return masked_text(list(itertools.islice(pairs("held-out"), HELD_OUT)), tokenizer, seed=1)
 
 
 def pretrain(folder: Path, number_of_pairs: int, epochs: int) -> None:
@@ -128,7 +113,7 @@ def pretrain(folder: Path, number_of_pairs: int, epochs: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         train_tokenizer(rows).save(folder)
     tokenizer = load_tokenizer(folder)
-    text, test = MaskedText(rows, tokenizer, seed=0, epochs=epochs), held_out_text(tokenizer)
+    text, test = masked_text(rows, tokenizer, seed=0, epochs=epochs), held_out_text(tokenizer)
     torch.manual_seed(0)
     # config.json has BERT's dropout of 0.1, for fine-tuning. Pretraining has none: there a model this small underfits.
     model = MaskedLanguageModel(BertModel(BertConfig(vocab_size=len(tokenizer), **SIZES)))
@@ -142,12 +127,8 @@ def pretrain(folder: Path, number_of_pairs: int, epochs: int) -> None:
         print(f"epoch {epoch}: {describe(result)}", flush=True)
         return result
 
-    checkpoints = Checkpoints(folder.with_name(f"{folder.name}-checkpoint"))
     with setup("cpu", "fp32") as runtime:  # neither bf16 nor a GPU is faster for a model as small as this
-        objective = Objective(model, build("finetune")).to(runtime.device)
-        fit(objective, text, evaluate, SETTINGS, runtime, print_row, checkpoints)
-    model.save(folder)
-    checkpoints.remove()
+        train(model, text, evaluate, SETTINGS, runtime, print_row, folder)
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def test_a_saved_model_loads_again_and_shared_layers_are_in_the_file_once(family
     load_model(again, tmp_path)
     batch = make_batch(model.tasks[0])
     assert torch.equal(again.eval()(batch).logits, model(batch).logits)
-    assert again.bert.config == model.bert.config and not again.bert.fresh_pooler
+    assert again.bert.config.to_dict() == model.bert.config.to_dict() and not again.bert.fresh_pooler
     if len(tasks) == 1:
         published = SentenceModel.from_pretrained(tmp_path)
         assert published.tasks[0].labels == model.tasks[0].labels
@@ -98,7 +98,7 @@ def test_a_saved_masked_language_model_loads_again(family, tmp_path):
 
 
 def test_a_classifier_without_a_head_is_named(tmp_path):
-    with pytest.raises(InputError, match="has no head of a sequence classifier: classifier.out_proj.weight is missing"):
+    with pytest.raises(InputError, match=r"has no head of a sequence classifier: classifier\.out_proj\.weight"):
         SentenceModel.from_pretrained(REFERENCES / "roberta" / "mlm")
 
 

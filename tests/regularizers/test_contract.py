@@ -25,6 +25,7 @@ from regularizers.base import Method, Sum
 
 LR, STEPS, ROWS = 1e-2, 6, 24
 SETTINGS = Settings(lr=LR, weight_decay=0.1, clip=1.0)
+PLACES = [*((kind, "bert") for kind in KINDS), *(("two classes", family) for family in FAMILIES)]  # kind, family
 NEUTRAL = [name for name, option in OPTIONS.items() if option.neutral is not None]
 
 
@@ -156,10 +157,10 @@ def test_save_rebuild_load_and_go_on_equals_uninterrupted(option, family, device
 # Every kind of task.
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind, family", PLACES)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(option, kind, device):
-    trainer = Trainer(device, option, task=KINDS[kind])
+def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(option, kind, family, device):
+    trainer = Trainer(device, option, task=KINDS[kind], family=family)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.steps(3)
     for name, p in trainer.model.named_parameters():
@@ -181,13 +182,13 @@ def test_a_method_trains_every_kind_of_task_and_leaves_frozen_parameters_alone(o
         )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind, family", PLACES)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_more_padding_changes_nothing(option, kind, monkeypatch, device):
+def test_more_padding_changes_nothing(option, kind, family, monkeypatch, device):
     """Without dropout, and with the same noise on the real tokens, however many tokens it is asked for."""
     for name in ("randn_like", "rand_like"):
         monkeypatch.setattr(torch, name, noise_by_place())
-    trainer = Trainer(device, option, task=KINDS[kind], dropout=False)
+    trainer = Trainer(device, option, task=KINDS[kind], family=family, dropout=False)
     trainer.objective.double()
     start, optimizers = copy.deepcopy(trainer.objective.state_dict()), trainer.method.optimizers()
     results = []

@@ -1,0 +1,103 @@
+"""minbert.predict --mask and minbert.pretrain, with the sample's model."""
+
+import itertools
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sample
+from minbert import predict, pretrain
+from minbert.errors import Interrupted
+from minbert.mlm import MaskedLanguageModel
+from minbert.tokenizer import load_tokenizer
+from sample.corpus import pairs
+
+
+@pytest.fixture
+def text(tmp_path):
+    lines = [pair.first for pair in itertools.islice(pairs("held-out"), 60)]
+    (tmp_path / "text.txt").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path / "text.txt"
+
+
+def arguments(text, out, *more) -> list[str]:
+    flags = ["--model", str(sample.MODEL), "--text", str(text), "--out", str(out), "--device", "cpu"]
+    return [*flags, "--precision", "fp32", "--batch-size", "8", "--epochs", "2", "--lr", "1e-3", *more]
+
+
+def test_the_words_for_a_mask_are_the_most_probable_ones():
+    model, tokenizer = MaskedLanguageModel.from_pretrained(sample.MODEL), load_tokenizer(sample.MODEL)
+    text = "yesterday , a [MASK] painter played the [MASK] drum ."
+    masks = predict.fill_masks(model, tokenizer, text, number=3)
+    assert [len(words) for words in masks] == [3, 3]
+    # Independently: the encoder's states through the head, by hand.
+    (encoding,) = tokenizer([text])
+    h = model.bert(torch.tensor([encoding.input_ids])).last_hidden_state[0]
+    h = model.norm(torch.nn.functional.gelu(model.transform(h)))
+    probabilities = (h @ model.bert.embeddings.token.weight.T + model.bias).softmax(-1)
+    places = [i for i, number in enumerate(encoding.input_ids) if number == tokenizer.mask_id]
+    for place, words in zip(places, masks, strict=True):
+        ids = [tokenizer.backend.token_to_id(word) for word, _ in words]
+        assert [p for _, p in words] == pytest.approx(probabilities[place, ids].tolist(), rel=1e-4)
+        assert sorted(probabilities[place].tolist())[-3:][::-1] == pytest.approx([p for _, p in words], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text, message", [("no mask", "has no [MASK]"), ("[MASK] " * 300, "more than 256 tokens")], ids=["none", "long"]
+)
+def test_a_text_that_cannot_be_filled_is_one_line(text, message, capsys):
+    assert predict.main([str(sample.MODEL), "--mask", text]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") <= 2  # the model has no pooler, which is the other line
+
+
+def test_training_on_a_text_lowers_its_loss_and_leaves_a_model_with_its_head(text, tmp_path, capsys):
+    assert pretrain.main(arguments(text, tmp_path / "adapted", "--epochs", "4")) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "held-out" in line]
+    losses = [float(line.split("loss ")[1].split(",")[0]) for line in lines]
+    assert len(losses) == 5 and losses[-1] < losses[0]
+    MaskedLanguageModel.from_pretrained(tmp_path / "adapted")
+    assert load_tokenizer(tmp_path / "adapted")(["a painter"]) == load_tokenizer(sample.MODEL)(["a painter"])
+    assert not (tmp_path / "adapted-checkpoint").exists()
+    assert pretrain.main(arguments(text, tmp_path / "adapted")) == 2
+    assert "there is a model already" in capsys.readouterr().err
+
+
+def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(text, tmp_path, monkeypatch, capsys):
+    assert pretrain.main(arguments(text, tmp_path / "whole")) == 0
+    score, calls = pretrain.score, []
+
+    def stop_in_the_second_epoch(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Interrupted(signal.SIGTERM)
+        return score(*args)
+
+    monkeypatch.setattr(pretrain, "score", stop_in_the_second_epoch)
+    assert pretrain.main(arguments(text, tmp_path / "stopped")) == 143
+    assert "the same command continues" in capsys.readouterr().err
+    assert pretrain.main(arguments(text, tmp_path / "stopped")) == 0
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--text", "nowhere.txt"], "nowhere.txt"),
+        (["--max-length", "300"], "the model has 256 positions"),
+        (["--lr", "-1"], "--lr must be at least 0"),
+        (["--batch", "3"], "unrecognized arguments"),
+    ],
+)
+def test_a_mistake_is_one_line(change, message, text, tmp_path, capsys):
+    assert pretrain.main(arguments(text, tmp_path / "out", *change)) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_text_of_few_lines_is_refused(tmp_path, capsys):
+    (tmp_path / "few.txt").write_text("one line\n\nanother\n")
+    assert pretrain.main(arguments(tmp_path / "few.txt", tmp_path / "out")) == 2
+    assert "2 lines of text are too few, 20 are needed" in capsys.readouterr().err
