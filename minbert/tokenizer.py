@@ -100,13 +100,9 @@ def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
 
 
 def closest_kind(backend: Backend) -> TokenizerKind:
-    """The kind that has most in common with a tokenizer: its type and special tokens. Of equals the first family's."""
-
-    def count_common(kind: TokenizerKind) -> int:
-        present = [token for token in kind.special_tokens if backend.token_to_id(token) is not None]
-        return len(present) + (type(backend.model).__name__ == kind.model)
-
-    return max((family.tokenizer for family in FAMILIES.values()), key=count_common)
+    """The kind most of whose special tokens the vocabulary has; of equals that of the first family."""
+    kinds = [family.tokenizer for family in FAMILIES.values()]
+    return max(kinds, key=lambda kind: sum(backend.token_to_id(token) is not None for token in kind.special_tokens))
 
 
 def check_kind(backend: Backend, path: Path) -> TokenizerKind:
