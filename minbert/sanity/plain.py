@@ -17,7 +17,10 @@ from minbert.config import BertConfig
 
 @dataclass(frozen=True)
 class Reference:
-    """The weights of a model, inputs for it, and the right output of each part. All names are the published ones."""
+    """The weights of a model, inputs for it, and the right output of each part.
+
+    All names are BERT's published ones, for the other families too, and "embeddings.project" for ALBERT's projection.
+    """
 
     config: BertConfig
     weights: dict[str, Tensor]
@@ -46,10 +49,24 @@ def embedding(
     norm=lambda norm, x: norm(x),
 ) -> Tensor:  # fmt: skip
     """-> [B,T,D]"""
-    positions = (torch.arange(r.ids.shape[1]) + first_position) % r.config.max_position_embeddings
-    rows = {"word": r.ids, "position": positions, "token_type": segments(r.segments)}
+    positions = (places(r) + first_position) % r.config.max_position_embeddings
+    rows = {"word": r.ids, "position": positions}
+    if r.config.type_vocab_size:
+        rows["token_type"] = segments(r.segments)
     vectors = [r.weights[f"embeddings.{table}_embeddings.weight"][ids].double() for table, ids in rows.items()]
-    return norm(partial(layer_norm, r, "embeddings.LayerNorm"), add(*vectors))
+    if not r.config.type_vocab_size:  # DistilBERT
+        vectors.append(torch.zeros_like(vectors[0]))
+    h = norm(partial(layer_norm, r, "embeddings.LayerNorm"), add(*vectors))
+    return h if r.config.embedding_size is None else linear(r, "embeddings.project", h)  # ALBERT
+
+
+def places(r: Reference) -> Tensor:
+    """The position of each token: [T], or for RoBERTa [B,T], counted over the real tokens."""
+    if not r.config.positions_after_padding:
+        return torch.arange(r.ids.shape[1])
+    real = [[number != r.config.pad_token_id for number in row] for row in r.ids.tolist()]
+    counted = [[r.config.pad_token_id + sum(row[: i + 1]) * row[i] for i in range(len(row))] for row in real]
+    return torch.tensor(counted)
 
 
 def attention_mask(r: Reference, *, change=same) -> Tensor:
@@ -74,9 +91,12 @@ def attention(
     return project(r, f"{name}.output.dense", merge(softmax(scores, r.mask[:, None, None, :]) @ v))
 
 
-def feed_forward(r: Reference, number: int, a: Tensor, *, activation=F.gelu) -> Tensor:
+ACTIVATIONS = {"gelu": F.gelu, "gelu_new": partial(F.gelu, approximate="tanh"), "tanh": torch.tanh, "relu": torch.relu}
+
+
+def feed_forward(r: Reference, number: int, a: Tensor, *, activation=None) -> Tensor:
     """The feed-forward of layer `number`: [B,T,D] -> [B,T,D]"""
-    name = f"encoder.layer.{number}"
+    name, activation = f"encoder.layer.{number}", activation or ACTIVATIONS[r.config.hidden_act]
     return linear(r, f"{name}.output.dense", activation(linear(r, f"{name}.intermediate.dense", a)))
 
 
@@ -102,8 +122,9 @@ def layer(r: Reference, number: int, h: Tensor, *, mask=same, connect=post_norm)
     return connect(h, attend, partial(feed_forward, r, number), norm_1, norm_2)
 
 
-def pooler(r: Reference, h: Tensor, *, pick=lambda h: h[:, 0], project=linear, activation=torch.tanh) -> Tensor:
+def pooler(r: Reference, h: Tensor, *, pick=lambda h: h[:, 0], project=linear, activation=None) -> Tensor:
     """[B,T,D] -> [B,D]"""
+    activation = activation or ACTIVATIONS[r.config.pooler_activation]
     return activation(project(r, "pooler.dense", pick(h)))
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from minbert.config import BertConfig
 from minbert.errors import InputError
-from minbert.published import is_inserted, published_name
+from minbert.families import FAMILIES
+from minbert.published import is_inserted, published_name, split_name
 from minbert.sanity import plain
 from minbert.sanity.plain import Reference
 
@@ -36,11 +37,12 @@ def own_reference(model: nn.Module) -> Reference:
     for name, tensor in model.state_dict().items():
         if is_inserted(name):
             raise InputError(f"the model has a tensor {name}, which standard BERT does not have")
-        weights[published_name(name)] = tensor.cpu()
+        in_bert = split_name(name)[0] in FAMILIES["bert"].modules
+        weights[published_name(name) if in_bert else name] = tensor.cpu()
     config, generator = model.config, torch.Generator().manual_seed(0)
-    tokens = min(9, config.max_position_embeddings)
+    tokens = min(9, config.positions)
     ids = torch.randint(config.vocab_size, (4, tokens), generator=generator)
-    segments = torch.randint(config.type_vocab_size, (4, tokens), generator=generator)
+    segments = torch.randint(max(1, config.type_vocab_size), (4, tokens), generator=generator)
     lengths = torch.tensor([tokens - 1, 1, tokens // 2, tokens - 2]).clamp(min=1)
     reference = Reference(config, weights, ids, torch.arange(tokens) < lengths[:, None], segments)
     return replace(reference, expected=plain.activations(reference))
