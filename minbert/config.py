@@ -94,7 +94,7 @@ class BertConfig:
             raise InputError(f"{path} lacks {', '.join(missing)}")
         found = {ours: values[name] for ours, name in names.items() if name in values}
         try:
-            return cls(**found | {"model_type": model_type} | family.constants)
+            return cls(**family.absent | found | {"model_type": model_type} | family.constants)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 

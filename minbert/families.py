@@ -68,6 +68,7 @@ class Family:
     other_heads: tuple[str, ...] = ()  # a file may hold tensors whose names begin like this, too
     names: dict[str, str] = field(default_factory=dict)  # field of BertConfig -> its name in config.json if it differs
     constants: dict[str, Any] = field(default_factory=dict)  # fields of BertConfig that config.json does not have
+    absent: dict[str, Any] = field(default_factory=dict)  # what a field is that config.json leaves out, if not BERT's
     recipe: dict[str, Any] = field(default_factory=dict)  # defaults of fine-tuning where they are not BERT's
     required: dict[str, Any] = field(default_factory=dict)  # the only values that this implementation computes
 
@@ -155,6 +156,7 @@ FAMILIES = {
         head_pooler="classifier.dense",
         other_heads=("lm_head.",),
         constants=PLAIN | {"positions_after_padding": True, "dropout_before_pooler": True},
+        absent={"pad_token_id": 1},
         recipe={"adam_betas": (0.9, 0.98), "weight_decay": 0.1, "clip": 0.0},
         required=ABSOLUTE,
     ),
@@ -187,6 +189,13 @@ FAMILIES = {
         names={"classifier_dropout": "classifier_dropout_prob"},
         constants={name: value for name, value in PLAIN.items() if name != "embedding_size"}
         | {"share_layers": True, "feed_forward_dropout": False},
+        absent={
+            "embedding_size": 128,
+            "hidden_act": "gelu_new",
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "classifier_dropout": 0.1,
+        },
         recipe={"weight_decay": 0.0},
         required=ABSOLUTE | {"num_hidden_groups": 1, "inner_group_num": 1},
     ),
@@ -226,6 +235,7 @@ FAMILIES = {
             "attention_probs_dropout_prob": "attention_dropout",
             "classifier_dropout": "seq_classif_dropout",
         },
+        absent={"classifier_dropout": 0.2},
         constants=PLAIN
         | {"type_vocab_size": 0, "layer_norm_eps": 1e-12, "pooler_activation": "relu"}
         | {"attention_output_dropout": False},

@@ -23,6 +23,7 @@ from regularizers import build
 
 REFERENCES = Path(__file__).parents[1] / "support" / "references" / "families"
 FAMILIES = ("roberta", "albert", "distilbert")
+CONFIGS = {family: make_model(family=family).bert.config for family in ("bert", *FAMILIES)}
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 LARGE = json.loads((REFERENCES / "large.json").read_text(encoding="utf-8"))
 
@@ -123,6 +124,25 @@ def test_roberta_counts_real_tokens_from_behind_its_padding():
     assert torch.allclose(out[0, :3], out[1, 2:], atol=1e-6)
     with pytest.raises(ValueError, match="has 18 tokens, the model has 17 positions"):
         model(torch.full((1, 18), 5))
+
+
+def test_a_field_that_config_json_leaves_out_has_the_familys_default(tmp_path):
+    """Those of transformers' classes."""
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+             "max_position_embeddings")  # fmt: skip
+    found = {}
+    for family in ("bert", *FAMILIES):
+        called = CONFIGS[family].family.names
+        sizes = {called.get(name, name): 8 for name in names} | {"model_type": family}
+        (tmp_path / "config.json").write_text(json.dumps(sizes))
+        config = BertConfig.from_json(tmp_path / "config.json")
+        found[family] = (config.pad_token_id, config.hidden_act, config.hidden_dropout_prob, config.classifier_dropout)
+    assert found == {
+        "bert": (0, "gelu", 0.1, None),
+        "roberta": (1, "gelu", 0.1, None),
+        "albert": (0, "gelu_new", 0.0, 0.1),
+        "distilbert": (0, "gelu", 0.1, 0.2),
+    }
 
 
 @pytest.mark.parametrize("name", LARGE)
