@@ -97,7 +97,7 @@ def test_a_mask_is_filled_and_pretraining_goes_on(folder, tmp_path, capsys):
     losses = [
         float(line.split("loss ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines() if "held" in line
     ]
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < losses[0] - 1
     assert predict.main([str(out), "--mask", "the cat sat [MASK] the mat ."]) == 0
 
 
