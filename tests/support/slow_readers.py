@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minbert.config import FIXED, REQUIRED, BertConfig
+from minbert.config import REQUIRED, BertConfig
 from minbert.data.tasks import COURSE
 from minbert.task import Task
 
@@ -105,20 +105,28 @@ def meaning(task: Task, label: str) -> float:
 
 
 def config(data: bytes) -> dict | None:
-    """The fields of BertConfig, if they are possible."""
+    """The fields of BertConfig of a BERT, if they are possible."""
     try:
         values = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or any(name not in values for name in REQUIRED):
         return None
-    usual = vars(BertConfig()) | FIXED
-    values = usual | {name: value for name, value in values.items() if name in usual}
-    sizes = [value for name, value in values.items() if name in REQUIRED or name == "type_vocab_size"]
+    others = {"positions_after_padding", "embedding_size", "share_layers", "attention_output_dropout",
+              "feed_forward_dropout", "pooler_activation", "dropout_before_pooler"}  # fmt: skip
+    usual = vars(BertConfig()) | {"position_embedding_type": "absolute"}
+    values = usual | {name: value for name, value in values.items() if name in usual and name not in others}
+    if values["pad_token_id"] is None:
+        values["pad_token_id"] = 0
     shares = [values[name] for name in usual if name.endswith(("_prob", "_eps", "_range"))]
+    if values["classifier_dropout"] is not None:
+        shares.append(values["classifier_dropout"])
     possible = (
-        all(values[name] == value for name, value in FIXED.items())
-        and all(type(size) is int and size > 0 for size in sizes)
+        values["model_type"] == "bert"
+        and values["position_embedding_type"] == "absolute"
+        and values["hidden_act"] in ("gelu", "gelu_new")
+        and all(type(values[name]) is int and values[name] > 0 for name in REQUIRED)
+        and all(type(values[name]) is int and values[name] >= 0 for name in ("type_vocab_size", "pad_token_id"))
         and all(type(share) in (int, float) and 0 <= share < 1 for share in shares)
         and values["hidden_size"] % values["num_attention_heads"] == 0
     )
