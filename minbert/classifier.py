@@ -58,13 +58,15 @@ class SentenceModel(nn.Module):
         """
         folder = find_model(name_or_folder)
         bert, tensors = BertModel.from_pretrained(folder), weights.read_tensors(folder)
-        head = bert.config.family.classifier
-        if f"{head}.weight" not in tensors or f"{head}.bias" not in tensors:
-            raise InputError(f"{name_or_folder} has no head of a sequence classifier: {head}.weight is missing")
-        task = published_task(read_json_object(folder / "config.json"), outputs=len(tensors[f"{head}.bias"]))
+        family = bert.config.family
+        head, dense = family.classifier, family.head_pooler or family.modules["pooler"][0]
+        for name in (f"{head}.weight", f"{head}.bias", f"{dense}.weight"):
+            if name not in tensors:
+                raise InputError(f"{name_or_folder} has no head of a sequence classifier: {name} is missing")
+        task = published_task(folder / "config.json", outputs=tensors[f"{head}.bias"].numel())
         model = cls(bert, [task])
-        for name, parameter in model.heads[task.name].named_parameters():
-            parameter.data.copy_(tensors[f"{head}.{name}"])
+        parameters = dict(model.heads[task.name].named_parameters())
+        weights.load_head(parameters, {name: f"{head}.{name}" for name in parameters}, tensors, folder)
         return model.eval()
 
     def embed(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
@@ -102,12 +104,21 @@ class SentenceModel(nn.Module):
         return tuple(hidden), tuple(rng)
 
 
-def published_task(config: dict, outputs: int) -> Task:
-    """The task of a sequence classifier, from its config.json. One output is a regression."""
+def published_task(path: Path, outputs: int) -> Task:
+    """The task of a sequence classifier, from its config.json. One output is a regression.
+
+    Raises InputError for several labels of one text, and for a list of labels that is broken.
+    """
+    config = read_json_object(path)
+    kind = config.get("problem_type") or ("regression" if outputs == 1 else "single_label_classification")
+    if kind != ("regression" if outputs == 1 else "single_label_classification"):
+        raise InputError(f"{path}: problem_type {kind!r} is not supported for a head with {outputs} outputs")
     if outputs == 1:
         loss = {"loss": losses.mean_squared_error, "divergence": losses.squared_error}
         return Task("published", "", ("text",), "", (), (), (), **loss)
     names = config.get("id2label") or {}
+    if not isinstance(names, dict):
+        raise InputError(f"{path}: id2label must map numbers to labels")
     labels = tuple(str(names.get(str(i), f"LABEL_{i}")) for i in range(outputs))
     return Task("published", "", ("text",), "", labels, (), ())
 

@@ -30,7 +30,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02  # standard deviation of fresh weights
     pad_token_id: int = 0
-    # In what the other families differ from BERT.
+    # The other families differ from BERT in these fields.
     model_type: str = "bert"  # the family: names in files, and defaults of fine-tuning
     positions_after_padding: bool = False  # RoBERTa: real tokens are counted from pad_token_id + 1 on
     embedding_size: int | None = None  # ALBERT: E, width of the embedding tables, which are projected to D
@@ -55,6 +55,10 @@ class BertConfig:
                 raise InputError(f"{f.name} must be a number from 0 up to 1, not {value!r}")
             if f.type is bool and type(value) is not bool:
                 raise InputError(f"{f.name} must be true or false, not {value!r}")
+        if self.pad_token_id >= self.vocab_size:
+            raise InputError(f"pad_token_id {self.pad_token_id} is not below vocab_size {self.vocab_size}")
+        if self.positions < 1:
+            raise InputError(f"max_position_embeddings {self.max_position_embeddings} leaves no position for a token")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
@@ -104,7 +108,7 @@ class BertConfig:
         """Raise InputError if token ids, lengths or the texts of one input go beyond the embedding tables."""
         if largest_id >= self.vocab_size:
             raise InputError(f"the tokenizer's ids go up to {largest_id}, the model's vocab_size is {self.vocab_size}")
-        if self.model_type == "bert" and texts > self.type_vocab_size:
+        if self.family.tokenizer.segments and texts > self.type_vocab_size:
             raise InputError(f"the task has pairs of texts, the model's type_vocab_size is {self.type_vocab_size}")
         if max_length > self.positions:
             raise InputError(f"--max-length {max_length}: the model has {self.positions} positions")

@@ -1,4 +1,4 @@
-"""BERT and its kin as data: how the config.json and the tensors of each family are called.
+"""BERT, RoBERTa, ALBERT and DistilBERT as data: the names in the config.json and in the tensors of each family.
 
 The encoder is the same for all families. What differs in its arithmetic is a field of BertConfig:
 
@@ -68,7 +68,7 @@ class Family:
     other_heads: tuple[str, ...] = ()  # a file may hold tensors whose names begin like this, too
     names: dict[str, str] = field(default_factory=dict)  # field of BertConfig -> its name in config.json if it differs
     constants: dict[str, Any] = field(default_factory=dict)  # fields of BertConfig that config.json does not have
-    absent: dict[str, Any] = field(default_factory=dict)  # what a field is that config.json leaves out, if not BERT's
+    absent: dict[str, Any] = field(default_factory=dict)  # defaults of fields that a config.json may omit
     recipe: dict[str, Any] = field(default_factory=dict)  # defaults of fine-tuning where they are not BERT's
     required: dict[str, Any] = field(default_factory=dict)  # the only values that this implementation computes
 
@@ -120,7 +120,7 @@ PLAIN = {
     "pooler_activation": "tanh",
     "dropout_before_pooler": False,
 }
-ABSOLUTE = {"position_embedding_type": "absolute"}
+ABSOLUTE = {"position_embedding_type": "absolute", "is_decoder": False}
 
 FAMILIES = {
     "bert": Family(
@@ -196,7 +196,7 @@ FAMILIES = {
             "attention_probs_dropout_prob": 0.0,
             "classifier_dropout": 0.1,
         },
-        recipe={"weight_decay": 0.0},
+        recipe={"weight_decay": 0.0, "dropout": 0.0},
         required=ABSOLUTE | {"num_hidden_groups": 1, "inner_group_num": 1},
     ),
     "distilbert": Family(

@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minbert import losses
+from minbert import losses, weights
 from minbert.bert import BertModel
 from minbert.classifier import Output
 from minbert.errors import InputError
 from minbert.hub import find_model
 from minbert.layers import ACTIVATIONS
 from minbert.task import Batch, Task
-from minbert.weights import read_tensors, save_bert
 
 IGNORE = -100  # the label of a token that is not to be predicted
 
@@ -49,12 +48,12 @@ class MaskedLanguageModel(nn.Module):
     def from_pretrained(cls, name_or_folder: str | Path) -> "MaskedLanguageModel":
         """Load a checkpoint that has its MLM head. Raises InputError that names a missing tensor."""
         model = cls(BertModel.from_pretrained(name_or_folder))
-        tensors = read_tensors(find_model(name_or_folder))
+        tensors = weights.read_tensors(find_model(name_or_folder))
         names = model.bert.config.family.mlm
         for name in names.values():
             if name not in tensors:
                 raise InputError(f"{name_or_folder} has no head for masked language modelling: {name} is missing")
-        model.load_state_dict({ours: tensors[name].float() for ours, name in names.items()}, strict=False)
+        weights.load_head({ours: model.get_parameter(ours) for ours in names}, names, tensors, Path(name_or_folder))
         return model.eval()
 
     def forward(self, batch: Batch) -> Output:
@@ -65,11 +64,13 @@ class MaskedLanguageModel(nn.Module):
         return Output(F.linear(h, self.bert.embeddings.token.weight, self.bias), encoded.hidden_states, ())
 
     def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors, as transformers' BertForMaskedLM and its kin read them.
+        """Write config.json and model.safetensors, as transformers' classes ForMaskedLM read them.
 
         The pooler is left out: masked language modelling never trains it.
         """
         parameters = self.state_dict()
         family = self.bert.config.family
         head = {name: parameters[ours] for ours, name in family.mlm.items()}
-        save_bert(self.bert, folder, head, {"architectures": [f"{family.architectures}ForMaskedLM"]}, pooler=None)
+        weights.save_bert(
+            self.bert, folder, head, {"architectures": [f"{family.architectures}ForMaskedLM"]}, pooler=None
+        )

@@ -28,7 +28,9 @@ def fill_masks(
     Raises InputError for a text without a mask, or with more tokens than the model has positions.
     """
     if tokenizer.mask_id is None:
-        raise InputError(f"the tokenizer has no {tokenizer.kind.mask}: it is not that of a masked language model")
+        raise InputError(f"the tokenizer has no {tokenizer.kind.mask}: its model is not a masked language model")
+    if text.encode(errors="replace") != text.encode(errors="surrogateescape"):
+        raise InputError("the text is not UTF-8")
     longest = model.bert.config.positions
     (encoding,) = tokenizer([text.replace(MASK, tokenizer.kind.mask)], max_length=longest + 1)
     if len(encoding.input_ids) > longest:

@@ -9,6 +9,7 @@ stopped goes on if the same command is given again.
 """
 
 import argparse
+import hashlib
 import math
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.masking import MaskedDataset, Masking
 from minbert.data.readers import Example, Examples
 from minbert.errors import InputError, Interrupted, TrainingError
-from minbert.files import read_lines
+from minbert.files import read_json_object, read_lines, write_json
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer, load_tokenizer
@@ -35,6 +36,7 @@ from minbert.training.runtime import Runtime, setup
 from minbert.training.settings import CommonSettings, Settings
 
 HELD_OUT = 20  # one line in 20 is held out
+SETTINGS = "pretrain.json"  # in the folder of a run that is not complete
 
 
 class NoMethod(nn.Module):
@@ -85,7 +87,7 @@ def train(
     write_row: Callable[[dict], object],
     folder: Path,
 ) -> None:
-    """Train the model and save it in `folder`. A stopped call is continued: its checkpoint is beside the folder."""
+    """Train the model and save it in `folder`. A stopped call is continued from the checkpoint in FOLDER-checkpoint."""
     checkpoints = Checkpoints(folder.with_name(f"{folder.name}-checkpoint"), minutes=settings.checkpoint_minutes)
     objective = Objective(model, NoMethod()).to(runtime.device)
     fit(objective, text, evaluate, settings, runtime, write_row, checkpoints)
@@ -129,9 +131,31 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--warmup", type=float, default=0.1)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     return parser.parse_args(argv)
+
+
+def check_out(folder: Path) -> None:
+    """Raise InputError for a folder that holds a model, or that cannot be one."""
+    if (folder / "model.safetensors").exists():
+        raise InputError(f"--out {folder}: there is a model already")
+    if not folder.name or any(path.exists() and not path.is_dir() for path in (folder, *folder.parents)):
+        raise InputError(f"--out {folder} is no folder and cannot become one")
+
+
+def text_digest(examples: Examples) -> str:
+    """A checksum of the lines."""
+    return hashlib.sha256("\n".join(row.text for row in examples.rows).encode()).hexdigest()
+
+
+def remember(folder: Path, settings: dict[str, str]) -> None:
+    """Write the settings of a run into its folder. Raises InputError if a stopped run there has others."""
+    path = folder / SETTINGS
+    if path.exists() and (saved := read_json_object(path)) != settings:
+        names = ", ".join(name for name in settings if saved.get(name) != settings[name])
+        raise InputError(f"--out {folder}: a stopped run there has other settings ({names}); delete it or take another")
+    write_json(path, settings)
 
 
 def pretrain(args: argparse.Namespace) -> None:
@@ -140,8 +164,7 @@ def pretrain(args: argparse.Namespace) -> None:
         lr=args.lr, warmup=args.warmup, epochs=args.epochs, batch_size=args.batch_size, max_length=args.max_length,
         seed=args.seed, device=args.device, precision=args.precision,
     ).check()  # fmt: skip
-    if (args.out / "model.safetensors").exists():
-        raise InputError(f"--out {args.out}: there is a model already")
+    check_out(args.out)
     examples, tokenizer = read_texts(args.text), load_tokenizer(args.model)
     if tokenizer.mask_id is None:
         raise InputError(f"{args.model}: the tokenizer has no {tokenizer.kind.mask}")
@@ -164,8 +187,10 @@ def pretrain(args: argparse.Namespace) -> None:
         display.print(f"{len(rows)} texts, {text.steps} steps, {runtime.describe()}")
         display.print(f"before: held-out text: loss {before[0]:.4f}, accuracy {before[1]:.4f}")
         args.out.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(args.out)
+        remember(args.out, {name: str(value) for name, value in vars(args).items()} | {"text": text_digest(examples)})
         train(model, text, evaluate, settings, runtime, display.show_row, args.out)
+        tokenizer.save(args.out)
+        (args.out / SETTINGS).unlink()
         display.close()
     print(f"saved in {args.out}")
 

@@ -87,6 +87,8 @@ def find_mismatches(config: BertConfig, tensors: dict[str, Tensor]) -> str:
         layers = min(layers, len(layers_in_file))  # config.json may say a billion
     elif layers > MOST_SHARED:
         problems.append(f"config.json says num_hidden_layers {layers}, more than {MOST_SHARED}")
+    if not number:
+        layers = 1  # in the file
     pooler = pooler_in(family, tensors)
     expected = expected_sizes(family, layers, pooler)
     for name, sizes in expected.items():

@@ -128,8 +128,11 @@ def check_kind(backend: Backend, path: Path) -> TokenizerKind:
         family = model_type if known else f"a family with a {kind.model} tokenizer"
         raise InputError(f"{path} lacks {', '.join(missing)}: it is not a tokenizer of {family}")
     pad_id = backend.token_to_id(kind.pad)
-    if kind.pad_is_needed and values.get("pad_token_id", pad_id) != pad_id:
-        raise InputError(f"{path}: {kind.pad} has id {pad_id}, config.json has pad_token_id {values['pad_token_id']}")
+    expected = values.get("pad_token_id")
+    if expected is None and model_type in list(FAMILIES):
+        expected = FAMILIES[model_type].absent.get("pad_token_id")
+    if kind.pad_is_needed and expected not in (None, pad_id):
+        raise InputError(f"{path}: {kind.pad} has id {pad_id}, config.json has pad_token_id {expected}")
     return kind
 
 

@@ -84,6 +84,23 @@ def check_shapes(config: BertConfig, tensors: dict[str, Tensor], source: Path) -
         raise InputError(f"{source}: the weights do not match config.json: {mismatches}")
 
 
+def load_head(parameters: dict[str, Tensor], names: dict[str, str], tensors: dict[str, Tensor], source: Path) -> None:
+    """Copy the tensors of a head into its parameters, in float32. `names` are their published names.
+
+    Raises InputError that names a tensor that is missing, of the wrong shape, not floating point or not finite.
+    """
+    for name, parameter in parameters.items():
+        published = names[name]
+        if published not in tensors:
+            raise InputError(f"{source}: {published} is missing")
+        tensor = tensors[published]
+        if tensor.shape != parameter.shape:
+            raise InputError(f"{source}: {published} is {list(tensor.shape)}, not {list(parameter.shape)}")
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise InputError(f"{source}: {published} must hold finite floating point numbers")
+        parameter.data.copy_(tensor)
+
+
 def load_into(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
     """Copy tensors whose shapes were checked into a BertModel, in float32. A missing pooler keeps its fresh weights.
 
@@ -216,7 +233,8 @@ def merge(model: nn.Module) -> nn.Module:
         names = ", ".join(task.name for task in model.tasks)
         raise InputError(f"cannot merge the tasks {names} into one model: each would change its weights in another way")
     inserted = [name for name in model.bert.state_dict() if is_inserted(name)]
-    if model.bert.config.share_layers and inserted:
+    changes_weights = any(hasattr(module, "merged") for module in model.modules())
+    if model.bert.config.share_layers and inserted and changes_weights:
         raise InputError(f"cannot merge {plain_name(inserted[0])}: all layers share the weights that it would change")
     merged = copy.deepcopy(model)
     fold_children(merged, model.tasks[0].name)

@@ -28,6 +28,7 @@ Differences:
   D3  The report does not say which parameters train. Here they are the same for all placements. The pooler is not one
       of them, as in that code.
   D4  All tasks share the LayerNorms. In the paper each task is trained separately, with LayerNorms of its own.
+In ALBERT, whose layers share their parameters, each depth has adapters of its own; the shared LayerNorms train.
 """
 
 import torch.nn.functional as F

@@ -22,6 +22,7 @@ Differences:
   D3  α and β are the authors' for ResNet; no BERT value is published. The gradient goes through Adam's moments.
       |∇ penalty| / |∇ L| is .02 after 20 steps from the trained sample model (tests/regularizers/test_not_inert.py),
       and grows with the distance.
+Parameters that ALBERT's layers share count once.
 """
 
 from collections.abc import Collection

@@ -22,6 +22,7 @@ Differences:
   D1  The paper scales the units after the non-linearity of fully connected layers, and trains r alone. Here the output
       of each BERT layer is scaled, after its last LayerNorm, and BERT trains as well, as in Bert-n-Pals (Stickland &
       Murray 2019). Where there is a PAL too, that code scales only TS(h); here the whole output is always scaled.
+In ALBERT, whose layers share their parameters, each depth has factors of its own.
 """
 
 import torch

@@ -26,6 +26,7 @@ Differences:
       of its own.
   D3  In the authors' code the head of RoBERTa has a hidden layer with fresh weights, which trains. Here its place has
       BERT's pooler, which is pretrained and does not train.
+In ALBERT, whose layers share their parameters, each depth has updates of its own. They cannot be merged into weights.
 """
 
 import torch

@@ -23,6 +23,7 @@ Differences:
       The authors' example.py mixes only a linear layer that follows a dropout, and a contributor's
       example_huggingface.py all linear layers, heads too. All dropout except the head's is off, even with --dropout.
   D4  AdamW's decay to zero is off for the mixed weights.
+Weights that ALBERT's layers share are mixed anew at each depth, with one start.
 """
 
 import torch

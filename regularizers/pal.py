@@ -28,6 +28,7 @@ Differences:
       (m1) is what its code (Bert-n-Pals) computes.
   D2  The paper has 12 heads and no activation after V^D. That code has 6 heads and a GELU there: heads=6, out_act=gelu.
   D3  The attention of a PAL has no dropout. In that code it has BERT's.
+In ALBERT, whose layers share their parameters, each depth has a PAL, or a low-rank layer, of its own.
 """
 
 from collections.abc import Callable

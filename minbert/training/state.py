@@ -17,7 +17,7 @@ def first_names(module: nn.Module) -> dict[str, str]:
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The state_dict, in which a tensor with several names stands once, under the first."""
+    """The state_dict, without the second names of tensors that have several."""
     names = first_names(module)
     return {name: tensor for name, tensor in module.state_dict().items() if names[name] == name}
 

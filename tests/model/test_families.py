@@ -1,12 +1,14 @@
 """RoBERTa, ALBERT and DistilBERT against transformers' numbers, which tests/support/make_families.py has written."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.factories import make_batch, make_model
 
 from minbert.bert import BertModel
@@ -124,6 +126,73 @@ def test_roberta_counts_real_tokens_from_behind_its_padding():
     assert torch.allclose(out[0, :3], out[1, 2:], atol=1e-6)
     with pytest.raises(ValueError, match="has 18 tokens, the model has 17 positions"):
         model(torch.full((1, 18), 5))
+
+
+def spoiled(family: str, kind: str, folder: Path, **tensors) -> Path:
+    """A copy of a reference whose tensors are replaced, or left out where they are None."""
+    shutil.copytree(REFERENCES / family / kind, folder)
+    found = load_file(folder / "model.safetensors") | tensors
+    save_file({name: t for name, t in found.items() if t is not None}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "family, kind, name, tensor, message",
+    [
+        ("roberta", "mlm", "lm_head.bias", torch.zeros(36), "is [36], not [37]"),
+        ("albert", "mlm", "predictions.dense.weight", torch.zeros(12, 12), "is [12, 12], not [7, 12]"),
+        ("distilbert", "mlm", "vocab_projector.bias", torch.full((37,), torch.nan), "finite floating point"),
+        ("roberta", "mlm", "lm_head.dense.weight", torch.zeros(12, 12, dtype=torch.int8), "finite floating point"),
+        ("distilbert", "classifier", "classifier.weight", torch.zeros(1, 15), "is [1, 15], not [3, 15]"),
+        ("albert", "classifier", "classifier.bias", torch.zeros(0), "is [3, 12], not [0, 12]"),
+        ("roberta", "classifier", "classifier.dense.weight", None, "classifier.dense.weight is missing"),
+        ("roberta", "encoder", "embeddings.position_embeddings.weight", torch.zeros(18, 12), "max_position_embeddings"),
+        (
+            "albert",
+            "encoder",
+            "encoder.embedding_hidden_mapping_in.bias",
+            torch.zeros(7),
+            "is [7], config.json says [12]",
+        ),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(family, kind, name, tensor, message, tmp_path):
+    folder = spoiled(family, kind, tmp_path / "model", **{name: tensor})
+    load = {"mlm": MaskedLanguageModel, "classifier": SentenceModel, "encoder": BertModel}[kind].from_pretrained
+    with pytest.raises(InputError, match=re.escape(message)):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "family, change, message",
+    [
+        ("albert", {"num_hidden_layers": 10**12}, "more than 100"),
+        ("albert", {"num_hidden_groups": 2}, "num_hidden_groups 2 is not supported, only 1"),
+        ("roberta", {"pad_token_id": 18}, "leaves no position"),
+        ("roberta", {"pad_token_id": 40}, "pad_token_id 40 is not below vocab_size 37"),
+        ("roberta", {"is_decoder": True}, "is_decoder True is not supported"),
+        ("distilbert", {"n_layers": 5}, "config.json says n_layers 5, the file has 2"),
+        ("distilbert", {"dim": 20}, "(dim)"),
+        ("roberta", {"id2label": ["a"]}, "id2label must map numbers to labels"),
+        ("albert", {"problem_type": "multi_label_classification"}, "is not supported for a head with 3 outputs"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_named(family, change, message, tmp_path):
+    folder = spoiled(family, "classifier", tmp_path / "model")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | change))
+    with pytest.raises(InputError, match=re.escape(message)):
+        SentenceModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind, cls", [("classifier", SentenceModel), ("mlm", MaskedLanguageModel)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_file_has_the_names_and_shapes_of_transformers(family, kind, cls, tmp_path):
+    model = cls.from_pretrained(REFERENCES / family / kind)
+    save_model(model, tmp_path) if kind == "classifier" else model.save(tmp_path)
+    ours, theirs = (load_file(f / "model.safetensors") for f in (tmp_path, REFERENCES / family / kind))
+    assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
+    assert all(torch.equal(t, theirs[name]) for name, t in ours.items())
 
 
 def test_a_field_that_config_json_leaves_out_has_the_familys_default(tmp_path):

@@ -90,11 +90,27 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(text, tmp_pat
         (["--max-length", "300"], "the model has 256 positions"),
         (["--lr", "-1"], "--lr must be at least 0"),
         (["--batch", "3"], "unrecognized arguments"),
+        (["--device", "banana"], "invalid choice"),
+        (["--out", "/"], "is no folder"),
+        (["--out", __file__], "is no folder"),
     ],
 )
 def test_a_mistake_is_one_line(change, message, text, tmp_path, capsys):
     assert pretrain.main(arguments(text, tmp_path / "out", *change)) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_stopped_run_is_not_continued_with_other_settings(text, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "fit", stop)
+        assert pretrain.main(arguments(text, tmp_path / "out")) == 143
+    text.write_text(text.read_text() + "one more line .\n")
+    assert pretrain.main(arguments(text, tmp_path / "out", "--seed", "9")) == 2
+    assert "a stopped run there has other settings (seed, text)" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
 
 
 def test_a_text_of_few_lines_is_refused(tmp_path, capsys):

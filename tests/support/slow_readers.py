@@ -114,7 +114,7 @@ def config(data: bytes) -> dict | None:
         return None
     others = {"positions_after_padding", "embedding_size", "share_layers", "attention_output_dropout",
               "feed_forward_dropout", "pooler_activation", "dropout_before_pooler"}  # fmt: skip
-    usual = vars(BertConfig()) | {"position_embedding_type": "absolute"}
+    usual = vars(BertConfig()) | {"position_embedding_type": "absolute", "is_decoder": False}
     values = usual | {name: value for name, value in values.items() if name in usual and name not in others}
     if values["pad_token_id"] is None:
         values["pad_token_id"] = 0
@@ -124,11 +124,13 @@ def config(data: bytes) -> dict | None:
     possible = (
         values["model_type"] == "bert"
         and values["position_embedding_type"] == "absolute"
+        and not values["is_decoder"]
         and values["hidden_act"] in ("gelu", "gelu_new")
         and all(type(values[name]) is int and values[name] > 0 for name in REQUIRED)
         and all(type(values[name]) is int and values[name] >= 0 for name in ("type_vocab_size", "pad_token_id"))
         and all(type(share) in (int, float) and 0 <= share < 1 for share in shares)
         and values["hidden_size"] % values["num_attention_heads"] == 0
+        and values["pad_token_id"] < values["vocab_size"]
     )
     return {name: values[name] for name in vars(BertConfig())} if possible else None
 
