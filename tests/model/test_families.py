@@ -144,8 +144,8 @@ def spoiled(family: str, kind: str, folder: Path, **tensors) -> Path:
         ("distilbert", "mlm", "vocab_projector.bias", torch.full((37,), torch.nan), "finite floating point"),
         ("roberta", "mlm", "lm_head.dense.weight", torch.zeros(12, 12, dtype=torch.int8), "finite floating point"),
         ("distilbert", "classifier", "classifier.weight", torch.zeros(1, 15), "is [1, 15], not [3, 15]"),
-        ("albert", "classifier", "classifier.bias", torch.zeros(0), "is [3, 12], not [0, 12]"),
-        ("roberta", "classifier", "classifier.dense.weight", None, "classifier.dense.weight is missing"),
+        ("albert", "classifier", "classifier.bias", torch.zeros(0), "is [3, 12], not [1, 12]"),
+        ("roberta", "classifier", "classifier.dense.weight", None, "missing classifier.dense.weight [12, 12]"),
         ("roberta", "encoder", "embeddings.position_embeddings.weight", torch.zeros(18, 12), "max_position_embeddings"),
         (
             "albert",
