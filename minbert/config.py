@@ -96,11 +96,11 @@ class BertConfig:
         missing = [name for ours, name in names.items() if ours in REQUIRED and name not in values]
         if missing:
             raise InputError(f"{path} lacks {', '.join(missing)}")
-        found = {ours: values[name] for ours, name in names.items() if name in values}
-        if found.get("pad_token_id", 0) is None:  # some models write null for what they do not use
-            del found["pad_token_id"]
+        given = {ours: values[name] for ours, name in names.items() if name in values}
+        if given.get("pad_token_id", 0) is None:  # some models write null for what they do not use
+            del given["pad_token_id"]
         try:
-            return cls(**family.absent | found | {"model_type": model_type} | family.constants)
+            return cls(**family.absent | given | {"model_type": model_type} | family.constants)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 

@@ -88,10 +88,12 @@ def train(
     folder: Path,
 ) -> None:
     """Train the model and save it in `folder`. A stopped call is continued from the checkpoint in FOLDER-checkpoint."""
-    checkpoints = Checkpoints(folder.with_name(f"{folder.name}-checkpoint"), minutes=settings.checkpoint_minutes)
+    beside = folder.with_name(f"{folder.name}-checkpoint")
+    checkpoints = Checkpoints(beside, minutes=settings.checkpoint_minutes, active=runtime.is_main)
     objective = Objective(model, NoMethod()).to(runtime.device)
     fit(objective, text, evaluate, settings, runtime, write_row, checkpoints)
-    model.save(folder)
+    if runtime.is_main:
+        model.save(folder)
     checkpoints.remove()
 
 
@@ -186,11 +188,15 @@ def pretrain(args: argparse.Namespace) -> None:
         before = score(model.to(runtime.device), test, runtime)
         display.print(f"{len(rows)} texts, {text.steps} steps, {runtime.describe()}")
         display.print(f"before: held-out text: loss {before[0]:.4f}, accuracy {before[1]:.4f}")
-        args.out.mkdir(parents=True, exist_ok=True)
-        remember(args.out, {name: str(value) for name, value in vars(args).items()} | {"text": text_digest(examples)})
+        if runtime.is_main:
+            args.out.mkdir(parents=True, exist_ok=True)
+            remember(
+                args.out, {name: str(value) for name, value in vars(args).items()} | {"text": text_digest(examples)}
+            )
         train(model, text, evaluate, settings, runtime, display.show_row, args.out)
-        tokenizer.save(args.out)
-        (args.out / SETTINGS).unlink()
+        if runtime.is_main:
+            tokenizer.save(args.out)
+            (args.out / SETTINGS).unlink()
         display.close()
     print(f"saved in {args.out}")
 

@@ -294,9 +294,10 @@ def test_with_compile_a_run_has_few_lengths(flag, lengths, arguments, monkeypatc
         return batch
 
     monkeypatch.setattr(Dataset, "collate", spy)
-    monkeypatch.setattr("minbert.training.run.compile_layers", lambda model: None)
+    compiled = []
+    monkeypatch.setattr("minbert.training.run.compile_layers", compiled.append)
     assert train.main([*arguments, flag, "--epochs", "1", "--max-length", "16", "--batch-size", "4"]) == 0
-    assert seen <= lengths and (len(seen) > 2) == (flag == "--no-compile")
+    assert seen <= lengths and (len(seen) > 2) == (flag == "--no-compile") and len(compiled) == (flag == "--compile")
 
 
 @pytest.mark.parametrize("longest, expected", [(3, 4), (4, 4), (5, 8), (8, 8), (9, 10), (10, 10)])
