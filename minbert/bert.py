@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from minbert import weights
-from minbert.config import BertConfig
+from minbert.config import POOLER_ACTIVATIONS, BertConfig
 from minbert.dropout import Dropout
 from minbert.embeddings import Embeddings
 from minbert.hub import find_model
 from minbert.layers import Layer
-
-POOLER_ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 class Encoded(NamedTuple):

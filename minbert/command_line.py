@@ -31,3 +31,8 @@ class Parser(argparse.ArgumentParser):
 def flag(name: str) -> str:
     """The flag of a setting: batch_size -> --batch-size"""
     return "--" + name.replace("_", "-")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether an argument was UTF-8. (Python keeps other bytes as surrogates.)"""
+    return text.encode(errors="replace") == text.encode(errors="surrogateescape")

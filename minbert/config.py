@@ -1,15 +1,19 @@
 """BertConfig: the numbers that define one encoder, under the names of BERT's published config.json."""
 
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+
+import torch
+import torch.nn.functional as F
 
 from minbert.errors import InputError
 from minbert.families import FAMILIES, Family
 from minbert.files import read_json_object
 
-ACTIVATIONS = ("gelu", "gelu_new")  # of the feed-forward, see layers.py
-POOLER_ACTIVATIONS = ("tanh", "relu")
-CHOICES = {"model_type": tuple(FAMILIES), "hidden_act": ACTIVATIONS, "pooler_activation": POOLER_ACTIVATIONS}
+ACTIVATIONS = {"gelu": F.gelu, "gelu_new": partial(F.gelu, approximate="tanh")}  # of the feed-forward
+POOLER_ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+CHOICES = {"model_type": FAMILIES, "hidden_act": ACTIVATIONS, "pooler_activation": POOLER_ACTIVATIONS}
 
 
 @dataclass(frozen=True)

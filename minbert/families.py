@@ -6,7 +6,7 @@ The encoder is the same for all families. What differs in its arithmetic is a fi
     ALBERT       narrow embeddings with a projection, one layer's parameters at every depth
     DistilBERT   no segments; its head has ReLU in place of the pooler's tanh
 
-The recipes are those of Mosbach et al. 2021 (arXiv:2006.04884v3), Table 3.
+The recipes come from Mosbach et al. 2021 (arXiv:2006.04884v3), Table 3.
 
 Liu et al. 2019, arXiv:1907.11692; Lan et al. 2020, arXiv:1909.11942; Sanh et al. 2019, arXiv:1910.01108.
 """
@@ -100,6 +100,13 @@ def layers(*names: str) -> dict[str, tuple[str, Sizes]]:
     return {f"layers.{{}}.{module}": (name, sizes) for (module, sizes), name in zip(ours.items(), names, strict=True)}
 
 
+def mlm_head(transform: str, norm: str, bias: str) -> dict[str, str]:
+    """The parameters of a masked-language-model head under the names given."""
+    modules = {"transform": transform, "norm": norm}
+    names = {f"{ours}.{kind}": f"{name}.{kind}" for ours, name in modules.items() for kind in ("weight", "bias")}
+    return names | {"bias": bias}
+
+
 BERT_LAYERS = layers(
     "encoder.layer.{}.attention.self.query",
     "encoder.layer.{}.attention.self.key",
@@ -126,13 +133,7 @@ FAMILIES = {
     "bert": Family(
         prefix="bert.",
         modules=embeddings() | BERT_LAYERS | {"pooler": ("pooler.dense", (D, D))},
-        mlm={
-            "transform.weight": "cls.predictions.transform.dense.weight",
-            "transform.bias": "cls.predictions.transform.dense.bias",
-            "norm.weight": "cls.predictions.transform.LayerNorm.weight",
-            "norm.bias": "cls.predictions.transform.LayerNorm.bias",
-            "bias": "cls.predictions.bias",
-        },
+        mlm=mlm_head("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
         classifier="classifier",
         architectures="Bert",
         tokenizer=WORD_PIECE,
@@ -143,13 +144,7 @@ FAMILIES = {
     "roberta": Family(
         prefix="roberta.",
         modules=embeddings() | BERT_LAYERS | {"pooler": ("pooler.dense", (D, D))},
-        mlm={
-            "transform.weight": "lm_head.dense.weight",
-            "transform.bias": "lm_head.dense.bias",
-            "norm.weight": "lm_head.layer_norm.weight",
-            "norm.bias": "lm_head.layer_norm.bias",
-            "bias": "lm_head.bias",
-        },
+        mlm=mlm_head("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
         classifier="classifier.out_proj",
         architectures="Roberta",
         tokenizer=BYTE_LEVEL,
@@ -175,13 +170,7 @@ FAMILIES = {
             "encoder.albert_layer_groups.0.albert_layers.0.full_layer_layer_norm",
         )
         | {"pooler": ("pooler", (D, D))},
-        mlm={
-            "transform.weight": "predictions.dense.weight",
-            "transform.bias": "predictions.dense.bias",
-            "norm.weight": "predictions.LayerNorm.weight",
-            "norm.bias": "predictions.LayerNorm.bias",
-            "bias": "predictions.bias",
-        },
+        mlm=mlm_head("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
         classifier="classifier",
         architectures="Albert",
         tokenizer=UNIGRAM,
@@ -213,13 +202,7 @@ FAMILIES = {
             "transformer.layer.{}.output_layer_norm",
         )
         | {"pooler": ("pre_classifier", (D, D))},
-        mlm={
-            "transform.weight": "vocab_transform.weight",
-            "transform.bias": "vocab_transform.bias",
-            "norm.weight": "vocab_layer_norm.weight",
-            "norm.bias": "vocab_layer_norm.bias",
-            "bias": "vocab_projector.bias",
-        },
+        mlm=mlm_head("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
         classifier="classifier",
         architectures="DistilBert",
         tokenizer=WORD_PIECE_WITHOUT_SEGMENTS,

@@ -1,15 +1,10 @@
 """One encoder layer: attention and feed-forward, each followed by a residual connection and a LayerNorm."""
 
-from functools import partial
-
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minbert.attention import SelfAttention
-from minbert.config import BertConfig
+from minbert.config import ACTIVATIONS, BertConfig
 from minbert.dropout import Dropout
-
-ACTIVATIONS = {"gelu": F.gelu, "gelu_new": partial(F.gelu, approximate="tanh")}
 
 
 class FeedForward(nn.Module):

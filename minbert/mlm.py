@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from minbert import losses, weights
 from minbert.bert import BertModel
 from minbert.classifier import Output
+from minbert.config import ACTIVATIONS
 from minbert.errors import InputError
 from minbert.hub import find_model
-from minbert.layers import ACTIVATIONS
 from minbert.task import Batch, Task
 
 IGNORE = -100  # the label of a token that is not to be predicted

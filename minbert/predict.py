@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from minbert.command_line import Parser
+from minbert.command_line import Parser, is_utf8
 from minbert.errors import InputError
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.task import Batch
@@ -29,7 +29,7 @@ def fill_masks(
     """
     if tokenizer.mask_id is None:
         raise InputError(f"the tokenizer has no {tokenizer.kind.mask}: its model is not a masked language model")
-    if text.encode(errors="replace") != text.encode(errors="surrogateescape"):
+    if not is_utf8(text):
         raise InputError("the text is not UTF-8")
     longest = model.bert.config.positions
     (encoding,) = tokenizer([text.replace(MASK, tokenizer.kind.mask)], max_length=longest + 1)

@@ -4,8 +4,8 @@
     python train.py --model adapted ...
 
 Each line of the files is one text; empty lines are left out. A twentieth of the lines is held out, and the loss and the
-accuracy on their masked tokens are printed after each epoch. --out gets a model folder, with its head. A run that was
-stopped goes on if the same command is given again.
+accuracy on their masked tokens are printed after each epoch. --out becomes a model folder with the head. The same
+command continues a stopped run.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -88,8 +88,8 @@ def train(
     folder: Path,
 ) -> None:
     """Train the model and save it in `folder`. A stopped call is continued from the checkpoint in FOLDER-checkpoint."""
-    beside = folder.with_name(f"{folder.name}-checkpoint")
-    checkpoints = Checkpoints(beside, minutes=settings.checkpoint_minutes, active=runtime.is_main)
+    states = folder.with_name(f"{folder.name}-checkpoint")
+    checkpoints = Checkpoints(states, minutes=settings.checkpoint_minutes, active=runtime.is_main)
     objective = Objective(model, NoMethod()).to(runtime.device)
     fit(objective, text, evaluate, settings, runtime, write_row, checkpoints)
     if runtime.is_main:
@@ -123,6 +123,7 @@ def read_texts(paths: list[Path]) -> Examples:
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    choices = {f.name: f.metadata["choices"] for f in fields(Settings)}
     parser = Parser("python -m minbert.pretrain", description=__doc__)
     parser.add_argument("--model", required=True, help="folder or hub name of a pretrained model with its head")
     parser.add_argument("--text", required=True, nargs="+", type=Path, metavar="FILE", help="UTF-8 text, a text a line")
@@ -133,8 +134,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--warmup", type=float, default=0.1)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument("--device", default="auto", choices=choices["device"])
+    parser.add_argument("--precision", default="auto", choices=choices["precision"])
     return parser.parse_args(argv)
 
 

@@ -26,19 +26,22 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "base")
 
 
-def published_name(name: str, family: Family = FAMILIES["bert"]) -> str:
+def published_name(name: str, family: Family = FAMILIES["bert"], pooler: str | None = None) -> str:
     """Translate the name of a parameter of BertModel.
 
     layers.3.attention.query.weight -> encoder.layer.3.attention.self.query.weight
     layers.3.attention.adapters.rte.up.bias -> inserted.layers.3.attention.adapters.rte.up.bias
 
-    In a family with shared layers the parameters of all layers have one name.
+    In a family with shared layers the parameters of all layers have one name. `pooler` is the pooler's name in a file
+    that has it in another place (see pooler_in).
     """
     plain = plain_name(name)
     module, layer, kind = split_name(plain)
     if module not in OURS:
         return INSERTED + plain
     published, _ = family.modules[module]
+    if module == "pooler" and pooler:
+        published = pooler
     return f"{published.format(layer)}.{kind}"
 
 

@@ -87,12 +87,10 @@ def check_shapes(config: BertConfig, tensors: dict[str, Tensor], source: Path) -
 def load_head(parameters: dict[str, Tensor], names: dict[str, str], tensors: dict[str, Tensor], source: Path) -> None:
     """Copy the tensors of a head into its parameters, in float32. `names` are their published names.
 
-    Raises InputError that names a tensor that is missing, of the wrong shape, not floating point or not finite.
+    The tensors are there. Raises InputError that names one of the wrong shape, not floating point or not finite.
     """
     for name, parameter in parameters.items():
         published = names[name]
-        if published not in tensors:
-            raise InputError(f"{source}: {published} is missing")
         tensor = tensors[published]
         if tensor.shape != parameter.shape:
             raise InputError(f"{source}: {published} is {list(tensor.shape)}, not {list(parameter.shape)}")
@@ -116,9 +114,7 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> Non
         model.fresh_pooler = True
     # state_dict() gives the tensors themselves, so copy_ writes into the model, and converts half precision to float32.
     for name, parameter in model.state_dict().items():
-        published = published_name(name, family)
-        if pooler and name.startswith("pooler."):
-            published = f"{pooler}.{name.removeprefix('pooler.')}"
+        published = published_name(name, family, pooler)
         if published in tensors:
             parameter.copy_(tensors[published])
             # The sum is quick, and is finite only if all numbers are. A sum of huge numbers can overflow, so a sum
@@ -169,9 +165,7 @@ def load_model(model: nn.Module, folder: Path) -> None:
             # The file has the weight that the head computes with. Its parameter can have another name (R4F: direction).
             published = f"{head_name(model, task)}.{'bias' if kind == 'bias' else 'weight'}"
         else:
-            published = published_name(rest, family)
-            if rest.startswith("pooler."):
-                published = f"{pooler}.{rest.removeprefix('pooler.')}"
+            published = published_name(rest, family, pooler)
         if published not in tensors:
             raise InputError(f"{folder}: {published} is missing")
         if tensors[published].shape != parameter.shape:
@@ -188,13 +182,13 @@ def save_bert(bert: nn.Module, folder: Path, heads: dict[str, Tensor], config: d
     folder.mkdir(parents=True, exist_ok=True)
     family, tensors = bert.config.family, {}
     for name, tensor in bert.state_dict().items():
-        published = published_name(name, family)
+        published = published_name(name, family, pooler)
         if published.startswith(INSERTED):
             tensors[published] = tensor
         elif not name.startswith("pooler."):
             tensors[family.prefix + published] = tensor
         elif pooler:
-            tensors[f"{pooler}.{name.removeprefix('pooler.')}"] = tensor
+            tensors[published] = tensor
     write_safetensors(tensors | heads, folder / WEIGHTS)
     write_json(folder / "config.json", bert.config.to_dict() | config)
 

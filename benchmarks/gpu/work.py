@@ -37,7 +37,7 @@ MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
 class Scale:
     """How much is measured. The two instances are FULL and TINY."""
 
-    models: dict[str, BertConfig]  # by name; the first one is that of the methods
+    models: dict[str, BertConfig]  # by name; the methods are measured on the first one
     small: BertConfig  # of the runs at once
     batch_sizes: tuple[int, int]
     lengths: dict[str, tuple[int, ...]]  # by name: the lengths of the texts in turn
@@ -177,5 +177,5 @@ class Trainer:
         self.train(lengths, batch_size)
 
     def layer_parameters(self) -> int:
-        """The parameters that multiply every token: those of the layers."""
+        """The number of parameters of the layers, which multiply every token."""
         return sum(p.numel() for p in self.objective.model.bert.layers.parameters())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args
 
-from minbert.command_line import flag
+from minbert.command_line import flag, is_utf8
 from minbert.data.sampling import SAMPLINGS
 from minbert.data.tasks import PAIRS, TASKS, choose_tasks
 from minbert.errors import InputError
@@ -261,10 +261,6 @@ def check_range(f: Field, value: Any) -> None:
     limit = f" and below {below}" if below < float("inf") else ""
     finite = " and finite" if value == float("inf") else ""
     raise InputError(f"{flag_of(f)} must be at least {minimum}{limit}{finite}, not {value}")
-
-
-def is_utf8(text: str) -> bool:
-    return text.encode(errors="replace") == text.encode(errors="surrogateescape")
 
 
 def value_type(f: Field) -> Any:
