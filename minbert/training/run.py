@@ -5,41 +5,40 @@ from contextlib import closing
 
 import torch
 
-from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
-from minbert.data.readers import Examples, read_examples, subset
+from minbert.data.readers import Examples
 from minbert.data.sampling import BatchSampler, TaskBatchSampler
-from minbert.hub import find_model
-from minbert.task import Task
-from minbert.tokenizer import Tokenizer, load_tokenizer
 from minbert.training.display import Display, describe_kept_epoch, describe_scores
 from minbert.training.evaluation import Evaluator
+from minbert.training.inputs import Inputs, splits_to_predict
 from minbert.training.loop import Objective, fit
 from minbert.training.run_folder import RunFolder, check_out_folder
 from minbert.training.runtime import Runtime, compile_layers
 from minbert.training.settings import CommonSettings
 from minbert.training.state import best_epoch
 
-COMPILED_ROUND_TO = 32  # With --compile lengths are multiples of it: few shapes, which suit the GPU's matrix units.
 
-
-def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtime, note: str = "") -> None:
+def fine_tune(
+    settings: CommonSettings,
+    method: torch.nn.Module,
+    runtime: Runtime,
+    note: str = "",
+    inputs: Inputs | None = None,
+) -> None:
     """Run one fine-tuning from the first file to metrics.json.
 
     The settings are resolved. The method (regularizers.base.Method) is not attached yet. The note is printed first.
+    A process that makes many runs gives all of them the same `inputs`, which read each file once.
     Raises InputError, TrainingError and Interrupted.
     """
     if runtime.is_main:
         check_out_folder(settings)
-    tasks = settings.chosen_tasks()
-    examples = {task.name: read_splits(task, settings) for task in tasks}
-    model, tokenizer = load_pretrained(tasks, settings)
-    data: dict[str, dict[str, Dataset]] = {}  # by task and split
-    for task in tasks:
-        splits = examples[task.name].items()
-        shape = {"max_length": settings.max_length, "round_to": COMPILED_ROUND_TO if settings.compile else 1}
-        data[task.name] = {split: Dataset(task, rows, tokenizer, **shape) for split, rows in splits}
+    tasks, inputs = settings.chosen_tasks(), inputs or Inputs()
+    examples = {task.name: inputs.examples(task, settings) for task in tasks}
+    tokenizer = inputs.tokenizer(settings)
+    model = inputs.model(tasks, settings)
+    data = {task.name: inputs.datasets(task, settings) for task in tasks}  # by task and split
     sampler = make_sampler([splits["train"] for splits in data.values()], settings)
 
     # The order matters: methods insert their modules on the CPU, so that their random weights do not depend on the
@@ -79,29 +78,6 @@ def fine_tune(settings: CommonSettings, method: torch.nn.Module, runtime: Runtim
                 folder.save_predictions(data[task.name][split], split, logits, frozen)
         totals |= sizes | {"peak_memory_bytes": runtime.peak_memory(), "method": method.report()}
         finish(folder, display, settings, history, totals)
-
-
-def read_splits(task: Task, settings: CommonSettings) -> dict[str, Examples]:
-    """By split: everything that the run trains on, scores or predicts."""
-    splits = ("train", *splits_to_predict(task, settings))
-    examples = {split: read_examples(task, settings.data, split) for split in splits}
-    return examples | {"train": subset(examples["train"], settings.train_size)}
-
-
-def splits_to_predict(task: Task, settings: CommonSettings) -> list[str]:
-    """dev, and with --predict test the test set. MNLI has two files of each."""
-    names = ["dev"] if settings.predict == "dev" else ["dev", "test"]
-    return [split for name in names for split in task.splits(name)]
-
-
-def load_pretrained(tasks: list[Task], settings: CommonSettings) -> tuple[SentenceModel, Tokenizer]:
-    """The pretrained encoder with fresh heads, and its tokenizer."""
-    torch.manual_seed(settings.init_seed)  # for the heads, and a pooler that the checkpoint may not have
-    folder = find_model(settings.model)
-    bert = BertModel.from_pretrained(folder, **settings.config_changes())
-    tokenizer = load_tokenizer(folder)
-    bert.config.check_input(len(tokenizer) - 1, settings.max_length, max(task.segments for task in tasks))
-    return SentenceModel(bert, tasks), tokenizer
 
 
 def make_sampler(datasets: list[Dataset], settings: CommonSettings) -> BatchSampler | TaskBatchSampler:

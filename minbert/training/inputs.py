@@ -1,0 +1,75 @@
+"""Inputs: what a run starts from. Its examples, its tokenized data, and the pretrained encoder with fresh heads."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
+from minbert.data.dataset import Dataset
+from minbert.data.readers import Examples, read_examples, subset
+from minbert.hub import find_model
+from minbert.task import Task
+from minbert.tokenizer import Tokenizer, load_tokenizer
+from minbert.training.settings import CommonSettings
+
+COMPILED_ROUND_TO = 32  # With --compile lengths are multiples of it: few shapes, which suit the GPU's matrix units.
+
+
+class Inputs:
+    """Reads files. One object can serve many runs of a process (study/): it reads and tokenizes each file once.
+
+    The weights are read again for each run: the file is mapped, which takes milliseconds.
+    """
+
+    def __init__(self):
+        self.loaded: dict[tuple, Any] = {}
+
+    def once(self, load: Callable, *arguments) -> Any:
+        """load(*arguments), or what it returned before for the same arguments."""
+        key = load, *arguments
+        if key not in self.loaded:
+            self.loaded[key] = load(*arguments)
+        return self.loaded[key]
+
+    def examples(self, task: Task, settings: CommonSettings) -> dict[str, Examples]:
+        """By split: everything that the run trains on, scores or predicts. Raises InputError as read_examples does."""
+        splits = ("train", *splits_to_predict(task, settings))
+        return {split: self.once(read_rows, task, settings.data, split, size_of(split, settings)) for split in splits}
+
+    def datasets(self, task: Task, settings: CommonSettings) -> dict[str, Dataset]:
+        """By split: the same, tokenized."""
+        round_to = COMPILED_ROUND_TO if settings.compile else 1
+        return {
+            split: self.once(Dataset, task, rows, self.tokenizer(settings), settings.max_length, round_to)
+            for split, rows in self.examples(task, settings).items()
+        }
+
+    def tokenizer(self, settings: CommonSettings) -> Tokenizer:
+        """The tokenizer of the run's model. Raises InputError."""
+        return self.once(load_tokenizer, find_model(settings.model))
+
+    def model(self, tasks: list[Task], settings: CommonSettings) -> SentenceModel:
+        """The pretrained encoder with fresh heads. Raises InputError."""
+        torch.manual_seed(settings.init_seed)  # for the heads, and a pooler that the checkpoint may not have
+        bert = BertModel.from_pretrained(settings.model, **settings.config_changes())
+        longest_id = len(self.tokenizer(settings)) - 1
+        bert.config.check_input(longest_id, settings.max_length, max(task.segments for task in tasks))
+        return SentenceModel(bert, tasks)
+
+
+def splits_to_predict(task: Task, settings: CommonSettings) -> list[str]:
+    """dev, and with --predict test the test set. MNLI has two files of each."""
+    names = ["dev"] if settings.predict == "dev" else ["dev", "test"]
+    return [split for name in names for split in task.splits(name)]
+
+
+def size_of(split: str, settings: CommonSettings) -> int | None:
+    """How many examples of a split the run reads; None for all."""
+    return settings.train_size if split == "train" else None
+
+
+def read_rows(task: Task, data: str, split: str, size: int | None) -> Examples:
+    """The examples of a split, or `size` of them."""
+    return subset(read_examples(task, data, split), size)
