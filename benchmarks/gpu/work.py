@@ -17,8 +17,8 @@ from minbert.data.dataset import Dataset
 from minbert.data.readers import Example, Examples, read_examples
 from minbert.data.tasks import TASKS
 from minbert.tokenizer import load_tokenizer
-from minbert.training.loop import Objective, fit
 from minbert.training.inputs import COMPILED_ROUND_TO
+from minbert.training.loop import Objective, fit
 from minbert.training.runtime import Runtime, compile_layers, computes_bf16, set_backends
 from minbert.training.settings import Settings
 from regularizers import build
