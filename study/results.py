@@ -1,4 +1,4 @@
-"""What a study has measured: one Row for each finished run, and one Cell for each group of runs that differ in the seed."""
+"""What a study has measured: one Row for each finished run, and one Cell for the runs that differ only in the seed."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ class Row:
     metrics: dict[str, float]
     history: list[dict]  # metrics.json's, one entry for each epoch; [] if a loss was not finite
     folder: Path
+    task_failures: dict[str, str] = field(default_factory=dict)  # of several tasks: the failed ones, and why
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.readers import Example
 from minbert.data.tasks import GLUE, TASKS
 from minbert.errors import InputError
-from minbert.files import write_text
+from minbert.files import read_lines, write_text
 from minbert.task import Task
 
 # The leaderboard also grades GLUE's diagnostic set, which a model of MNLI predicts.
@@ -102,9 +102,11 @@ class PredictionFile:
         return "".join(line + "\n" for line in lines)
 
 
+FORMS = (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU)
+
 # Every file name that a grader knows. The leaderboard's test files replace the dev files, which have the same names.
 KNOWN_FILES: dict[str, PredictionFile] = {}
-for form in (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU):
+for form in FORMS:
     for task in map(GRADED.get, form.task_names):
         for split in (*task.splits("dev"), *task.splits("test")):
             file = PredictionFile(form, task, split)
@@ -142,3 +144,21 @@ def write_predictions(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, content)
     return path
+
+
+def read_predictions(folder: Path, task: str, split: str) -> list[str] | None:
+    """The predictions that a run wrote for one split, as text, in the file's order; None if there are none.
+
+    Raises InputError if the file is not one that write_predictions wrote.
+    """
+    for form in FORMS:
+        if task not in form.task_names:
+            continue
+        file = PredictionFile(form, TASKS[task], split)
+        path, pattern = Path(folder) / "predictions" / file.path, form.row_pattern(any_id=True)
+        if path.exists():
+            rows = [pattern.fullmatch(line) for _, line in read_lines(path)][1 if file.header else 0 :]
+            if None in rows:
+                raise InputError(f"{path} does not hold predictions of {task}")
+            return [row["value"] for row in rows]
+    return None

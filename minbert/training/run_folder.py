@@ -125,8 +125,12 @@ class RunFolder:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if not self.active:
-            return
+        if self.active:
+            self.note_end(kind, error)
+            self.lock_file.close()
+
+    def note_end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
+        """The run has ended, with an error of that kind or None. Write a failure down, or say how to go on."""
         is_mistake_of_a_new_run = kind is InputError and not self.settings.resume
         if is_mistake_of_a_new_run and os.listdir(self.path) == ["settings.json"]:
             shutil.rmtree(self.path)  # a mistake that showed before the first step leaves nothing behind
@@ -200,6 +204,18 @@ class RunFolder:
         """The first fields of metrics.json."""
         s = self.settings
         return {"task": s.title, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev", "keep": s.keep}
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process works on the run in this folder. Always False on Windows."""
+    if fcntl is None or not (folder / "settings.json").exists():
+        return False
+    with (folder / "settings.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def is_before(line: str, step: int) -> bool:

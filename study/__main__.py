@@ -1,0 +1,166 @@
+"""Train methods x tasks x seeds, and report what the scores say.
+
+python -m study sample/study.toml                                     # on the embedded sample
+python -m study papers/lnsr/table1.toml --model bert-large-uncased --data glue --jobs 2
+python -m study FILE --list                                           # the runs, their states, the time left
+python -m study FILE --shard 3/8                                      # the third eighth of the runs, on any machine
+
+The same command goes on with a study that was stopped. docs/studies.md has the format of the file.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+from minbert.command_line import Parser
+from minbert.errors import InputError
+from minbert.hub import find_model
+from minbert.training.inputs import Inputs
+from minbert.training.runtime import choose_device, setup
+from minbert.weights import weight_files
+from regularizers import build
+from study.folder import ERROR, StudyFolder
+from study.live import Live
+from study.plan import Run, Study, load_study
+from study.pool import Pool
+from study.study_file import Changes
+
+
+def main(argv: list[str]) -> int:
+    """Run the program. Returns the exit status."""
+    try:
+        args = make_parser().parse_args(argv)
+        study = load_study(args.file, read_changes(args))
+        folder = StudyFolder(args.out or Path("studies-out") / study.name)
+        runs = choose_shard(study.runs, args.shard)
+        folder.check(runs)
+        live = Live(study, runs, folder, args.jobs)
+        if args.list:
+            print_list(live)
+            return 0
+        check_requirements()
+        check_inputs(runs)
+        folder.keep_study_file(args.file)
+        return run_study(study, folder, live, args, shlex.join(["python", "-m", "study", *argv]))
+    except KeyboardInterrupt:
+        print("study: interrupted", file=sys.stderr)
+        return 130
+    except (InputError, OSError) as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 2
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="python -m study", description=__doc__)
+    parser.add_argument("file", type=Path, help="the study file")
+    parser.add_argument("--out", type=Path, help="folder of the study (default studies-out/NAME)")
+    parser.add_argument("--model", help="train this model in all runs: a folder or a hub name")
+    parser.add_argument("--data", help="folder with the tasks' files")
+    parser.add_argument("--tasks", nargs="+", default=[], help="these tasks instead of the file's")
+    parser.add_argument("--methods", nargs="+", default=[], help="only these methods of the file")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[], help="how many seeds, or two or more seeds by name")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], dest="settings", metavar="KEY=VALUE",
+                        help="settings of all runs: epochs=1 lr=[1e-5,2e-5] smart.eps=1e-3")  # fmt: skip
+    parser.add_argument("--jobs", type=positive, default=1, help="train so many runs at a time (default 1)")
+    parser.add_argument(
+        "--shard", type=shard, default=(1, 1), metavar="K/N", help="only the K-th of N parts of the runs"
+    )
+    parser.add_argument("--list", action="store_true", help="show the runs and their states, and train nothing")
+    return parser
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def shard(text: str) -> tuple[int, int]:
+    """3/8 -> (3, 8)"""
+    part, count = map(int, text.split("/"))
+    if not 1 <= part <= count:
+        raise ValueError
+    return part, count
+
+
+def read_changes(args: argparse.Namespace) -> Changes:
+    """What the command line changes in the file."""
+    named = [f"{name}={getattr(args, name)}" for name in ("model", "data") if getattr(args, name)]
+    return Changes(tuple(args.tasks), tuple(args.methods), tuple(args.seeds), (*args.settings, *named))
+
+
+def choose_shard(runs: list[Run], shard: tuple[int, int]) -> list[Run]:
+    """A fixed part of the runs: the same ones whatever is finished. The parts of all shards are disjoint."""
+    part, count = shard
+    return runs[part - 1 :: count]
+
+
+def print_list(live: Live) -> None:
+    """A line for each run, then the number of runs in each state."""
+    for run in live.runs:
+        error = f": {live.folder.error(run)}" if live.states[run.name] == ERROR else ""
+        print(f"{live.states[run.name]:8}  {run.name}{error}")
+    states = Counter(live.states.values())
+    print(", ".join(f"{count} {state}" for state, count in states.items()) + f"; {live.time_left()}")
+
+
+def check_requirements() -> None:
+    """Raise InputError if a library of requirements-study.txt is missing."""
+    missing = [name for name in ("scipy", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} missing: pip install -r requirements-study.txt")
+
+
+def check_inputs(runs: list[Run]) -> None:
+    """Read all data, and find all weights and devices, before the first run starts. Raises InputError."""
+    inputs, checked = Inputs(), set()
+    for run in runs:
+        settings = run.settings
+        method = build(settings.option, settings.method_settings)
+        key = run.task, settings.pairs, settings.data, settings.predict, settings.train_size
+        machine = settings.device, settings.precision, method.fp32
+        for what, check in (
+            (key, lambda: [inputs.examples(task, settings) for task in settings.chosen_tasks()]),
+            (settings.model, lambda: weight_files(find_model(settings.model))),
+            (machine, lambda: setup(*machine)),
+        ):
+            if what not in checked:
+                check()
+                checked.add(what)
+
+
+def run_study(study: Study, folder: StudyFolder, live: Live, args: argparse.Namespace, command: str) -> int:
+    """Train what is left, and write the report. Returns the exit status."""
+    on_cpu = all(choose_device(run.settings.device).type == "cpu" for run in live.runs)
+    threads = max(1, cpu_count() // args.jobs) if on_cpu and args.jobs > 1 else None
+    number = Pool(folder, args.jobs, threads, live.tell, live.refresh).train(live.runs)
+    if number:
+        print("stopped; the same command goes on")
+        return 128 + number
+    # scipy and matplotlib are imported here: --list works without them, and the workers start sooner.
+    from study.collect import describe_study, load_rows, make_cells
+    from study.report import write_report
+
+    states = {run.name: folder.state(run) for run in study.runs}
+    rows = load_rows(study, folder)
+    cells = make_cells(study, rows)
+    errors = [(run.name, folder.error(run)) for run in study.runs if states[run.name] == ERROR]
+    write_report(folder.path, describe_study(study, rows, cells, errors, command), cells)
+    failed = sum(row.failed for row in rows.values())
+    counts = f"{len(rows)} of {len(states)} runs finished, {failed} failed, {len(errors)} with an error"
+    print(f"{counts}  {folder.path / 'report.md'}")
+    return 1 if errors else 0
+
+
+def cpu_count() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

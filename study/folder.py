@@ -1,0 +1,92 @@
+"""The folder of a study: one run folder for each run, what the runs printed, and the state of each run."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from minbert.errors import InputError
+from minbert.files import read_json_object, write_text
+from minbert.training.run_folder import absolute, is_locked
+from minbert.training.settings import CommonSettings, flag_of
+from study.plan import Run
+
+# The states of a run.
+WAITING, RUNNING, STOPPED, ERROR, FINISHED = "waiting", "running", "stopped", "error", "finished"
+
+# Settings that do not change a run's numbers, or that settings.json holds as resolved for the machine.
+FREE = ("out", "resume", "device", "precision", "save", "checkpoint_steps", "checkpoint_minutes")
+
+
+class StudyFolder:
+    """studies-out/NAME: runs/NAME is a run folder, output/NAME.txt what the run printed."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    def run_folder(self, run: Run) -> Path:
+        return self.path / "runs" / run.name
+
+    def output_file(self, run: Run) -> Path:
+        """What the run printed, of all attempts."""
+        return self.path / "output" / f"{run.name}.txt"
+
+    def error_file(self, run: Run) -> Path:
+        """Why the last attempt ended in an error: one line. The next attempt removes the file."""
+        return self.path / "output" / f"{run.name}.error"
+
+    def state(self, run: Run) -> str:
+        """The state of a run, as other processes see it too."""
+        folder = self.run_folder(run)
+        if (folder / "metrics.json").exists():
+            return FINISHED
+        if (folder / "settings.json").exists():
+            if is_locked(folder):
+                return RUNNING
+            return ERROR if self.error_file(run).exists() else STOPPED
+        return ERROR if self.error_file(run).exists() else WAITING
+
+    def error(self, run: Run) -> str:
+        """The line of the error file."""
+        return self.error_file(run).read_text(encoding="utf-8").strip()
+
+    def note_error(self, run: Run, line: str) -> None:
+        write_text(self.error_file(run), line + "\n")
+
+    def prepare(self, run: Run) -> CommonSettings:
+        """The settings with which the run starts, or goes on if it was stopped. An earlier error is forgotten."""
+        self.output_file(run).parent.mkdir(parents=True, exist_ok=True)
+        self.error_file(run).unlink(missing_ok=True)
+        out = str(self.run_folder(run))
+        started = (self.run_folder(run) / "settings.json").exists()
+        return replace(run.settings, out=out, resume=out if started else None)
+
+    def keep_study_file(self, path: Path) -> None:
+        """Copy the study file into the folder. Raises InputError if the folder cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "study.toml", path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+
+    def check(self, runs: list[Run]) -> None:
+        """Raise InputError if a run of the folder was made with other settings than the study now asks for."""
+        for run in runs:
+            path = self.run_folder(run) / "settings.json"
+            if path.exists():
+                check_settings(run.settings, read_json_object(path), path)
+
+
+def check_settings(settings: CommonSettings, saved: dict[str, Any], path: Path) -> None:
+    """Raise InputError if settings.json differs from the settings that the study asks for."""
+    for f in fields(settings):
+        if f.name in FREE:
+            continue
+        value = getattr(settings, f.name)
+        wanted = absolute(value) if f.name in ("model", "data") else json.loads(json.dumps(value))
+        if saved.get(f.name) != wanted:
+            flag = flag_of(f)
+            raise InputError(
+                f"{path} has {flag} {saved.get(f.name)}, the study asks for {wanted}: "
+                "delete that run's folder, or give the study another --out"
+            )

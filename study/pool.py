@@ -1,0 +1,178 @@
+"""Worker processes that share the runs of a study."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import train
+from study.folder import FINISHED, RUNNING, StudyFolder
+from study.plan import Run
+from study.worker import FAILED, STOPPED, job
+
+ROOT = Path(train.__file__).resolve().parent
+POLL_SECONDS = 1.0  # between two looks at the clock, at signals, and at the runs of other processes
+
+
+class Worker:
+    """One process of study/worker.py, and the run it trains."""
+
+    def __init__(self, threads: int | None):
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *python_path()]))
+        if threads is not None:
+            environment.setdefault("OMP_NUM_THREADS", str(threads))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "study.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the study alone, which then ends its workers in order
+        )
+        self.run: Run | None = None
+
+    def start(self, run: Run, folder: StudyFolder) -> None:
+        """Ask for a run."""
+        self.run = run
+        line = job(run.name, folder.prepare(run), str(folder.output_file(run)))
+        with suppress(BrokenPipeError):  # if the process has died, its closed output says so
+            print(line, file=self.process.stdin, flush=True)
+
+    def stop(self) -> None:
+        """No more runs. A run that trains stops after its step."""
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+
+def python_path() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+class Stop:
+    """A context that notes SIGINT and SIGTERM. The second one raises KeyboardInterrupt."""
+
+    def __init__(self):
+        self.signal = 0
+
+    def __enter__(self) -> "Stop":
+        self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+class Pool:
+    """Trains runs in `jobs` processes, each run in one of them.
+
+    `tell(run)` is called after each attempt, and `refresh(runs under way)` about once a second.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        jobs: int,
+        threads: int | None,
+        tell: Callable[[Run], object],
+        refresh: Callable[[list[Run]], object],
+    ):
+        self.folder, self.jobs, self.threads, self.tell, self.refresh = folder, jobs, threads, tell, refresh
+        self.waiting: list[Run] = []
+        self.workers: list[Worker] = []
+        self.selector = selectors.DefaultSelector()
+
+    def train(self, runs: list[Run]) -> int:
+        """Train all runs that are not finished. Returns the number of the signal that stopped it, or 0.
+
+        Runs that other processes train are waited for: they end, or this pool takes them over.
+        """
+        self.waiting = [run for run in runs if self.folder.state(run) != FINISHED]
+        with Stop() as stop:
+            try:
+                while not stop.signal and (self.waiting or self.workers):
+                    self.give_work()
+                    self.listen()
+                for worker in self.workers:
+                    worker.stop()
+                while self.workers:
+                    self.listen()
+            finally:  # after a second Ctrl-C, or an error of the study itself
+                for worker in self.workers:
+                    worker.process.kill()
+        return stop.signal
+
+    def give_work(self) -> None:
+        """Give each idle worker a run. Start workers that are missing, and end those that are not needed any more."""
+        for worker in self.workers:
+            if worker.run is None and (run := self.next_run()):
+                worker.start(run, self.folder)
+        while len(self.workers) < self.jobs and (run := self.next_run()):
+            worker = Worker(self.threads)
+            self.workers.append(worker)
+            self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            worker.start(run, self.folder)
+        if not self.waiting:
+            for worker in self.workers:
+                if worker.run is None:
+                    worker.stop()
+
+    def next_run(self) -> Run | None:
+        """The next run that no other process trains or has finished. None if there is none now."""
+        for run in list(self.waiting):
+            state = self.folder.state(run)
+            if state != RUNNING:
+                self.waiting.remove(run)
+            if state == FINISHED:  # by another process
+                self.tell(run)
+            elif state != RUNNING:
+                return run
+        return None
+
+    def listen(self) -> None:
+        """Wait for answers, for at most POLL_SECONDS."""
+        events = self.selector.select(POLL_SECONDS) if self.workers else time.sleep(POLL_SECONDS)
+        for key, _ in events or ():
+            worker = key.data
+            line = worker.process.stdout.readline()
+            if line:
+                self.take_answer(worker, json.loads(line))
+            else:
+                self.bury(worker)
+        self.refresh([worker.run for worker in self.workers if worker.run])
+
+    def take_answer(self, worker: Worker, answer: dict) -> None:
+        run, worker.run = worker.run, None
+        if answer["end"] == STOPPED:
+            return
+        if answer["end"] == FAILED:
+            if self.folder.state(run) in (RUNNING, FINISHED):  # another process was faster: wait for it
+                self.waiting.append(run)
+                return
+            self.folder.note_error(run, answer["error"])
+        self.tell(run)
+
+    def bury(self, worker: Worker) -> None:
+        """The process has ended: in order, or in the middle of a run."""
+        self.selector.unregister(worker.process.stdout)
+        self.workers.remove(worker)
+        worker.process.stdout.close()
+        status = worker.process.wait()
+        if worker.run is not None:
+            how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+            why = "; was the memory full?" if status == -signal.SIGKILL else ""
+            self.folder.note_error(worker.run, f"the process ended {how}{why}")
+            self.tell(worker.run)

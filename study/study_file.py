@@ -1,0 +1,210 @@
+"""A study file (TOML), checked, with the command line's changes. docs/studies.md has the format."""
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minbert.data.tasks import TASKS
+from minbert.errors import InputError
+
+KEYS = ("name", "about", "tasks", "seeds", "compare_with", "score", "settings", "methods", "paper")
+PAPER_KEYS = ("n", "mean", "std", "median", "min", "max", "failed")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+=._-]*")  # a study's or a method's: part of a folder's name
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes in a study file. None and () change nothing."""
+
+    tasks: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()  # one number: so many seeds
+    settings: tuple[str, ...] = ()  # lr=1e-5, or smart.eps=1e-3 for the methods that use smart
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """The content of a study file."""
+
+    name: str
+    about: str
+    tasks: list[str]
+    seeds: Any
+    methods: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+    baselines: dict[str, str]  # method -> the method it is compared with
+    metrics: dict[str, str]  # task -> the metric that replaces its score
+    paper: dict[str, dict[str, dict[str, float]]]  # method -> task -> the paper's numbers
+    changed_settings: dict[str, Any] = field(default_factory=dict)  # by the command line
+    hyper_parameters: list[str] = field(default_factory=list)  # from the command line: smart.eps=1e-3
+
+
+def read_study_file(path: Path, changes: Changes) -> StudyFile:
+    """Read a study file and apply the command line's changes.
+
+    Raises InputError for a file that is not TOML, an unknown key, and a value of the wrong shape.
+    """
+    content = read_toml(path)
+    check_keys(content, KEYS, "the file")
+    for key in ("score", "settings", "methods", "paper"):
+        if not isinstance(content.get(key, {}), dict):
+            raise InputError(f"{key} must be a table: [{key}]")
+    methods = read_methods(content.get("methods", {}))
+    settings, hyper_parameters = read_changes(changes.settings)
+    tasks = list(changes.tasks) or content.get("tasks", ["rte"])
+    check_tasks(tasks)
+    for where, table in [("settings", content.get("settings", {})), *methods.items()]:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                check_task(key, f"[{where}.{key}]")
+    return StudyFile(
+        name=check_name(content.get("name", path.stem), "name"),
+        about=" ".join(str(content.get("about", "")).split()),
+        tasks=tasks,
+        seeds=one_or_many(changes.seeds) or content.get("seeds", 10),
+        methods=choose(methods, changes.methods),
+        settings=content.get("settings", {}),
+        baselines=read_baselines(content.get("compare_with", {}), methods),
+        metrics=read_metrics(content.get("score", {})),
+        paper=read_paper(content.get("paper", {}), methods),
+        changed_settings=settings,
+        hyper_parameters=hyper_parameters,
+    )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises InputError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML
+        raise InputError(f"is not TOML: {error}") from None
+
+
+def check_keys(table: dict[str, Any], known: tuple[str, ...] | list[str], where: str) -> None:
+    """Raise InputError for a key that is not known."""
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise InputError(f"{where} has the unknown key {key}; {hint}")
+
+
+def check_name(name: Any, what: str) -> str:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InputError(f"{what} {name!r} must consist of letters, digits and + = . _ -")
+    return name
+
+
+def check_task(entry: Any, where: str) -> None:
+    """An entry is a task of train.py, or several tasks of multitask.py that are joined with +."""
+    unknown = [name for name in str(entry).split("+") if name not in TASKS]
+    if unknown:
+        raise InputError(f"{where}: {unknown[0]!r} is not a task; the tasks are {', '.join(TASKS)}")
+
+
+def check_tasks(tasks: Any) -> None:
+    """Raise InputError unless each task is scored by one entry only: a column of the report has one meaning."""
+    if not isinstance(tasks, list) or not tasks:
+        raise InputError('tasks must be a list: tasks = ["rte"]')
+    for entry in tasks:
+        check_task(entry, "tasks")
+    names = [name for entry in tasks for name in scored_names(entry)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"tasks: {name} is there twice")
+
+
+def scored_names(entry: str) -> list[str]:
+    """What a run gets scores for: rte; of sst5+sts the average sst5+sts, then sst5 and sts."""
+    names = entry.split("+")
+    return [entry, *names] if len(names) > 1 else [entry]
+
+
+def read_methods(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    if not table:
+        raise InputError('there are no methods: a table [methods.plain] with option = "finetune" is one')
+    for name, settings in table.items():
+        check_name(name, "method")
+        if not isinstance(settings, dict):
+            raise InputError(f"methods.{name} must be a table: [methods.{name}]")
+    return table
+
+
+def choose(methods: dict[str, dict[str, Any]], names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The methods that --methods names; all without it."""
+    for name in names:
+        check_method(name, methods, "--methods")
+    return {name: settings for name, settings in methods.items() if name in names or not names}
+
+
+def check_method(name: Any, methods: dict[str, Any], where: str) -> None:
+    if name not in methods:
+        raise InputError(f"{where}: {name!r} is not a method; the methods are {', '.join(methods)}")
+
+
+def read_baselines(value: Any, methods: dict[str, Any]) -> dict[str, str]:
+    """compare_with = "plain" compares every other method with plain; a table names each method's baseline."""
+    baselines = {name: value for name in methods if name != value} if isinstance(value, str) else value
+    if not isinstance(baselines, dict):
+        raise InputError("compare_with must be a method or a table from methods to methods")
+    for method, baseline in baselines.items():
+        check_method(method, methods, "compare_with")
+        check_method(baseline, methods, "compare_with")
+        if method == baseline:
+            raise InputError(f"compare_with: {method} is compared with itself")
+    return baselines
+
+
+def read_metrics(table: dict[str, Any]) -> dict[str, str]:
+    for task, metric in table.items():
+        if task not in TASKS:
+            raise InputError(f"[score]: {task!r} is not a task")
+        if metric not in TASKS[task].metrics:
+            raise InputError(f"[score]: {task} has the metrics {', '.join(TASKS[task].metrics)}, not {metric!r}")
+    return table
+
+
+def read_paper(table: dict[str, Any], methods: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    for method, tasks in table.items():
+        check_method(method, methods, "[paper]")
+        for task, numbers in tasks.items() if isinstance(tasks, dict) else [("", None)]:
+            where = f"[paper.{method}.{task}]"
+            if not isinstance(numbers, dict):
+                raise InputError(f"[paper.{method}] must hold tables: [paper.{method}.rte]")
+            check_task(task, where)
+            check_keys(numbers, PAPER_KEYS, where)
+            if not all(type(number) in (int, float) for number in numbers.values()):
+                raise InputError(f"{where} must hold numbers")
+    return table
+
+
+def one_or_many(seeds: tuple[int, ...]) -> int | list[int]:
+    """--seeds 5 are the seeds 0 to 4, --seeds 3 7 those two."""
+    return seeds[0] if len(seeds) == 1 else list(seeds)
+
+
+def read_changes(items: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """--set lr=1e-5 smart.eps=1e-3 -> ({"lr": 1e-5}, ["smart.eps=1e-3"]). A value is TOML, or else text."""
+    settings: dict[str, Any] = {}
+    hyper_parameters = []
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not (key and equals and value):
+            raise InputError(f"--set {item} must look like lr=1e-5 or smart.eps=1e-3")
+        if "." in key:
+            hyper_parameters.append(item)
+        else:
+            settings[key] = toml_value(value)
+    return settings, hyper_parameters
+
+
+def toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a path or a name, without quotes
