@@ -17,7 +17,7 @@ from study.results import Cell, Row
 
 Curve = dict[int, float]  # epoch or step -> value of one run
 
-MOST_BANDS = 6  # with more lines in a picture the bands hide each other and are left out
+MOST_BANDS = 4  # with more lines in a picture the bands hide each other and are left out
 
 
 def curve_figure(results: Sequence[Result]) -> Figure | None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from minbert.files import write_json, write_text
 from study import seeds, tables
 from study.comparisons import Result, measure_cells
-from study.curves import best_figure, curve_figure, loss_figure
+from study.curves import MOST_BANDS, best_figure, curve_figure, loss_figure
 from study.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_latex, to_markdown
 from study.pictures import box_figure, heat_figures, save_picture
 from study.results import Cell, Row
@@ -101,7 +101,7 @@ def task_blocks(study: StudyInfo, results: Sequence[Result], family: int, pictur
     task = results[0].cell.task
     yield tables.score_table(results)
     for name, group in groups_by_method(results, MOST_BOXES):
-        yield from pictures.save("scores", name, box_figure(group), "All runs.")
+        yield from pictures.save("scores", name, box_figure(group), box_caption(group))
     yield from optional_table("Comparison", tables.comparison_table(results, family))
     yield from optional_table("Train and dev", tables.gap_table(results))
     yield from optional_table("Agreement between the runs", tables.agreement_table(results, study.agreement))
@@ -109,6 +109,14 @@ def task_blocks(study: StudyInfo, results: Sequence[Result], family: int, pictur
     yield from optional_section("Expected best of k runs", best_pictures(results, pictures))
     yield from optional_section("Grid", grid_pictures(task, results, pictures))
     yield from optional_table("Initial weights and order of the data", tables.variance_table(results))
+
+
+def box_caption(results: Sequence[Result]) -> str:
+    """What the symbols of a box plot mean, as far as its legend does not say so."""
+    caption = "Each dot is a run. A box holds the middle half of the runs, the bar in it is their median."
+    if any(row.score is None for result in results for row in result.cell.rows):
+        caption += " A cross at the left edge is a failed run without a score."
+    return caption
 
 
 def groups_by_method(results: Sequence[Result], most: int) -> list[tuple[str, list[Result]]]:
@@ -123,7 +131,8 @@ def groups_by_method(results: Sequence[Result], most: int) -> list[tuple[str, li
 def training_pictures(results: Sequence[Result], pictures: PictureFolder) -> Iterator[Block]:
     """Curves, and score against loss."""
     for name, group in groups_by_method(results, MOST_LINES):
-        caption = f"Means over the runs{method_of(name, group)}; bands are one standard deviation."
+        bands = "; bands are one standard deviation" if len(group) <= MOST_BANDS else ""
+        caption = f"Means over the runs{method_of(name, group)}{bands}."
         yield from pictures.save("curves", name, curve_figure(group), caption)
     for name, group in groups_by_method(results, MOST_LINES):
         yield from pictures.save("loss", name, loss_figure(group), f"Each point is one run{method_of(name, group)}.")

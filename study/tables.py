@@ -86,9 +86,9 @@ def comparison_table(results: Sequence[Result], family: int) -> Table | None:
         between = interval(values["low"], values["high"])
         rows.append([name_baseline(result), difference, between, *tests, effect, needed])
     caption = (
-        f"{compared[0].cell.task}. Differences of the means in points. Each p, but not the interval, is corrected (Holm) for the "
-        f"{plural(family, 'comparison')} of this report. Levene: around the median. Seeds needed: runs of each method "
-        "with which a t test at .05 sees this difference with power .8."
+        f"{compared[0].cell.task}. Differences of the means in points. Each p, but not the interval, is corrected "
+        f"(Holm) for the {plural(family, 'comparison')} of this report. Levene: around the median. Seeds needed: runs "
+        "of each method with which one t test at .05 sees this difference with power .8."
     )
     return make_table([result.cell for result in compared], [*header, "seeds needed"], rows, caption)
 
