@@ -66,9 +66,7 @@ def make_parser() -> Parser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], dest="settings", metavar="KEY=VALUE",
                         help="settings of all runs: epochs=1 lr=[1e-5,2e-5] smart.eps=1e-3")  # fmt: skip
     parser.add_argument("--jobs", type=positive, default=1, help="train so many runs at a time (default 1)")
-    parser.add_argument(
-        "--shard", type=shard, default=(1, 1), metavar="K/N", help="only the K-th of N parts of the runs"
-    )
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="train the K-th of N parts")
     parser.add_argument("--list", action="store_true", help="show the runs and their states, and train nothing")
     return parser
 
@@ -118,20 +116,18 @@ def check_requirements() -> None:
 
 def check_inputs(runs: list[Run]) -> None:
     """Read all data, and find all weights and devices, before the first run starts. Raises InputError."""
-    inputs, checked = Inputs(), set()
+    inputs, models, machines = Inputs(), set(), set()
     for run in runs:
         settings = run.settings
+        for task in settings.chosen_tasks():
+            inputs.examples(task, settings)  # reads each file once
+        models.add(settings.model)
         method = build(settings.option, settings.method_settings)
-        key = run.task, settings.pairs, settings.data, settings.predict, settings.train_size
-        machine = settings.device, settings.precision, method.fp32
-        for what, check in (
-            (key, lambda: [inputs.examples(task, settings) for task in settings.chosen_tasks()]),
-            (settings.model, lambda: weight_files(find_model(settings.model))),
-            (machine, lambda: setup(*machine)),
-        ):
-            if what not in checked:
-                check()
-                checked.add(what)
+        machines.add((settings.device, settings.precision, method.fp32))
+    for model in models:
+        weight_files(find_model(model))
+    for device, precision, needs_fp32 in machines:
+        setup(device, precision, needs_fp32)
 
 
 def run_study(study: Study, folder: StudyFolder, live: Live, args: argparse.Namespace, command: str) -> int:

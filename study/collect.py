@@ -10,6 +10,7 @@ from minbert.data.predictions import read_predictions
 from minbert.data.tasks import TASKS
 from minbert.files import read_json_object
 from minbert.training.settings import flag_of
+from study.comparisons import point_key
 from study.folder import FINISHED, FREE, StudyFolder
 from study.plan import Run, Study
 from study.report import StudyInfo
@@ -116,7 +117,7 @@ def measure_agreement(cells: list[Cell]) -> dict[tuple, dict]:
         predictions = [read_predictions(row.folder, cell.task, "dev") for row in cell.rows]
         known = [values for values in predictions if values]
         if len(known) > 1:
-            results[cell.task, cell.method, tuple(cell.point.items())] = agreement(np.array(known))
+            results[cell.task, cell.method, point_key(cell.point)] = agreement(np.array(known))
     return results
 
 

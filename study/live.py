@@ -1,4 +1,4 @@
-"""What a study shows while it runs: a table that is drawn again and again on a terminal, elsewhere a line for each run."""
+"""What a study shows while it runs: on a terminal a table that is drawn again and again, elsewhere a line a run."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from study.folder import ERROR, FINISHED, StudyFolder
 from study.plan import Run, Study
 
-CLEAR_LINE, UP = "\x1b[2K", "\x1b[{}A"
+ERASE_LINE_ABOVE = "\x1b[1A\x1b[2K"  # the cursor goes up a line, and the line is cleared
 
 
 class Live:
@@ -66,9 +66,7 @@ class Live:
     def erase(self) -> None:
         """Remove the table from the screen."""
         if self.drawn:
-            print(
-                UP.format(self.drawn) + "\n".join([CLEAR_LINE] * self.drawn) + UP.format(self.drawn - 1) + "\r", end=""
-            )
+            print(self.drawn * ERASE_LINE_ABOVE, end="")
         self.drawn = 0
 
     def table(self) -> list[str]:
