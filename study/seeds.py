@@ -72,7 +72,7 @@ def split_variance(scores: np.ndarray) -> Numbers:
     if table.size and table.ndim != 2:
         raise ValueError(f"scores are a table [init seeds, data seeds], not an array of shape {table.shape}")
     to_values(table.ravel())  # raises the error for NaN
-    if table.size == 0 or min(table.shape) < 2:
+    if min(table.shape) < 2:
         return dict.fromkeys(names)
     components = variance_components(table) if has_spread(table) else [0.0, 0.0, 0.0]
     total = sum(components)

@@ -90,6 +90,12 @@ def test_rounding_is_no_spread():
     assert set(values.values()) == {None}
 
 
+def test_rounding_grows_with_the_size_of_the_values():
+    large = math.nextafter(3e5, math.inf)  # the next number that a float can hold, 6e-11 away
+    assert summarize([3e5, large, 3e5])["std"] == 0.0
+    assert summarize([3e5, 3e5 + 1e-4])["std"] == pytest.approx(1e-4 / math.sqrt(2), rel=1e-5)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
 def test_a_score_that_is_no_number_is_an_error(bad):
     good = [0.5, 0.6, 0.7]
