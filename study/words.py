@@ -131,10 +131,7 @@ def describe_comparison(result: Result) -> str:
     difference, p = values["difference"], values["welch_p_corrected"]
     between = interval(values["low"], values["high"])
     if p is None:
-        return (
-            f"{name} and {baseline} differ on {task} by {points(difference, sign=True)} points, which cannot be tested "
-            f"({untestable_reason(result)})."
-        )
+        return describe_untested(result, name, baseline)
     if result.is_significant():
         side = "ahead of" if difference > 0 else "behind"
         return (
@@ -160,11 +157,18 @@ def two_digits(count: int) -> int:
     return round(count, 2 - len(str(count))) if count > 99 else count
 
 
-def untestable_reason(result: Result) -> str:
-    """Why Welch's test is undefined."""
+def describe_untested(result: Result, name: str, baseline: str) -> str:
+    """A comparison for which Welch's test is undefined: one run on a side, or no spread."""
+    task, difference = result.cell.task, result.comparison["difference"]
     if min(len(result.cell.scores), len(result.baseline.scores)) < 2:
-        return count_seeds(result)
-    return "neither has any spread"
+        reason = count_seeds(result)
+    else:
+        reason = "neither has any spread"
+    if difference == 0:
+        return f"{name} and {baseline} have equal scores on {task} ({reason})."
+    more = "more" if difference > 0 else "less"
+    scored = f"{name} scores {points(abs(difference))} points {more} than {baseline} on {task}"
+    return f"{scored}, which cannot be tested ({reason})."
 
 
 def count_seeds(result: Result) -> str:
@@ -224,14 +228,14 @@ def describe_failures(cell: Cell) -> str:
 def failure_in_words(row: Row) -> str:
     """The kind of a failure, without the numbers of the single run."""
     if row.score is None:
-        return "a loss that is not finite"
+        return "loss not finite"
     if "majority baseline" in row.failure:
         return "not better than the majority class"
     if "same prediction" in row.failure:
-        return "the same prediction for every example"
+        return "same prediction for every example"
     if "finite" in row.failure:
-        return "an output that is not finite"
-    return row.failure or "for a reason that was not recorded"
+        return "output not finite"
+    return row.failure or "reason not recorded"
 
 
 def describe_single_seeds(results: Sequence[Result]) -> str:

@@ -1,7 +1,8 @@
-"""Made-up rows and cells of a study, with curves on disk as real runs have them."""
+"""Made-up rows and cells of a study, with curves on disk as real runs have them; readers of a report."""
 
 import json
 import random
+import re
 from pathlib import Path
 
 from study.report import StudyInfo
@@ -98,3 +99,24 @@ def make_info(**changes) -> StudyInfo:
         "agreement": {("rte", "plain", ()): {"equal_to_all": 0.5, "pairwise": 0.8125, "fleiss_kappa": 0.625}},
     }
     return StudyInfo(**values | changes)
+
+
+def read_summary(folder: Path) -> dict:
+    def refuse(name: str):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def markdown_tables(folder: Path) -> list[list[dict[str, str]]]:
+    """The tables of report.md, in their order, each as a list of rows by column."""
+    tables, lines = [], (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    for i, line in enumerate(lines):
+        if re.match(r"\| :?-", line):
+            header = [cell.strip() for cell in lines[i - 1].strip("|").split("|")]
+            rows = []
+            while i + 1 < len(lines) and lines[i + 1].startswith("|"):
+                i += 1
+                rows.append(dict(zip(header, [cell.strip() for cell in lines[i].strip("|").split("|")])))
+            tables.append(rows)
+    return tables
