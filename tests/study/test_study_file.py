@@ -1,0 +1,105 @@
+"""A study file is read whole or refused with one line that names the key."""
+
+import pytest
+
+from minbert.errors import InputError
+from study.study_file import Changes, read_study_file
+
+GOOD = """
+tasks = ["rte", "sst5+sts"]
+compare_with = "plain"
+[score]
+mrpc = "f1"
+[settings]
+lr = [1e-5, 2e-5]
+[settings.rte]
+epochs = 2
+[methods.plain]
+option = "finetune"
+[methods.smart]
+option = "smart"
+set = ["smart.eps=1e-3"]
+[paper.smart.rte]
+mean = 72.23
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_text(text: str, **changes):
+        path = tmp_path / "some-study.toml"
+        path.write_text(text, encoding="utf-8")
+        return read_study_file(path, Changes(**changes))
+
+    return read_text
+
+
+def test_a_good_file_is_read(read):
+    file = read(GOOD)
+    assert (file.name, file.about, file.seeds) == ("some-study", "", 10)
+    assert file.tasks == ["rte", "sst5+sts"] and list(file.methods) == ["plain", "smart"]
+    assert file.baselines == {"smart": "plain"} and file.metrics == {"mrpc": "f1"}
+    assert file.paper["smart"]["rte"] == {"mean": 72.23}
+
+
+def test_a_table_compares_each_method_with_its_own_baseline(read):
+    text = GOOD.replace('compare_with = "plain"', 'compare_with = {plain = "smart"}')
+    assert read(text).baselines == {"plain": "smart"}
+
+
+def test_the_command_line_changes_the_file(read):
+    file = read(
+        GOOD, tasks=("cola",), methods=("smart",), seeds=(3, 9), settings=("lr=1e-3", "smart.eps=1", "model=a/b")
+    )
+    assert file.tasks == ["cola"] and list(file.methods) == ["smart"] and file.seeds == [3, 9]
+    assert file.changed_settings == {"lr": 1e-3, "model": "a/b"} and file.hyper_parameters == ["smart.eps=1"]
+    assert read(GOOD, seeds=(4,)).seeds == 4
+
+
+MISTAKES = [
+    ("tasks = [", "is not TOML"),
+    ("task = ['rte']", "the unknown key task; did you mean tasks?"),
+    ("name = 'a b'", "name 'a b' must consist of letters"),
+    ("tasks = ['rt']", "'rt' is not a task; the tasks are cola"),
+    ("tasks = 'rte'", "tasks must be a list"),
+    ("tasks = []", "tasks must be a list"),
+    ("tasks = ['rte', 'rte']", "tasks: rte is there twice"),
+    ("tasks = ['sts', 'sst5+sts']", "tasks: sts is there twice"),
+    ("compare_with = 'plan'", "compare_with: 'plan' is not a method; the methods are plain"),
+    ("compare_with = {plain = 'plain'}", "plain is compared with itself"),
+    ("compare_with = 3", "compare_with must be a method or a table"),
+    ("score = 'f1'", "score must be a table"),
+    ("score = {mrpc = 'f2'}", "mrpc has the metrics accuracy, f1, not 'f2'"),
+    ("score = {mrp = 'f1'}", "'mrp' is not a task"),
+    ("settings = {rtte = {epochs = 2}}", "[settings.rtte]: 'rtte' is not a task"),
+    ("paper = {plain = {rte = {avg = 1}}}", "[paper.plain.rte] has the unknown key avg"),
+    ("paper = {plain = {rte = {mean = 'x'}}}", "[paper.plain.rte] must hold numbers"),
+    ("paper = {plain = {mean = 1}}", "[paper.plain] must hold tables"),
+    ("paper = {other = {rte = {mean = 1}}}", "[paper]: 'other' is not a method"),
+]
+
+
+@pytest.mark.parametrize("line, message", MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_named(read, line, message):
+    with pytest.raises(InputError) as error:
+        read(f"{line}\n[methods.plain]\noption = 'finetune'\n")
+    assert message in str(error.value) and "\n" not in str(error.value).removesuffix("\n")
+
+
+@pytest.mark.parametrize(
+    "methods, message", [("", "there are no methods"), ("methods = {a = 1}", "methods.a must be a")]
+)
+def test_methods_are_tables(read, methods, message):
+    with pytest.raises(InputError, match=message):
+        read(methods)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_study_file(tmp_path / "none.toml", Changes())
+
+
+@pytest.mark.parametrize("changes", [{"methods": ("smrt",)}, {"tasks": ("rtte",)}, {"settings": ("lr",)}])
+def test_a_mistake_on_the_command_line_is_named(read, changes):
+    with pytest.raises(InputError, match=r"--methods: 'smrt'|tasks: 'rtte'|--set lr must look like"):
+        read(GOOD, **changes)
