@@ -1,4 +1,4 @@
-"""A model with the architecture and the tokenizer of the sample's, and fresh weights: what is it worth without pretraining?
+"""A model with the sample's architecture and tokenizer, and fresh weights: what is it worth without pretraining?
 
 python -m sample.fresh_weights FOLDER
 python -m study sample/study.toml --methods finetune --model FOLDER
