@@ -92,7 +92,7 @@ def label(text: str) -> str:
     text = "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in text)
     if len(text) > LONGEST_NAME:
         text = f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 + 1 :]}"
-    return f" {text}" if text.startswith("_") else text  # matplotlib leaves names with _ out of legends
+    return text
 
 
 def name_lines(cells: Sequence[Cell]) -> tuple[str, list[str]]:

@@ -53,6 +53,7 @@ def test_results_csv_has_the_columns_that_the_rows_need(tmp_path):
 
 def test_a_run_of_several_tasks_is_one_row(tmp_path):
     row = make_row(tmp_path, "plain", 0, 0.6, "sst5+quora")
+    assert unique_rows([make_cell([row]), make_cell([replace(row)], task="sst5")]) == [row]
     cells = [
         make_cell([row]),
         make_cell([row], task="sst5", scores=[0.5]),
