@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from minbert.files import write_json, write_text
 from study import seeds, tables
-from study.comparisons import Result, measure_cells
+from study.comparisons import Result, is_whole_run, measure_cells
 from study.curves import MOST_BANDS, best_figure, curve_figure, loss_figure
 from study.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_latex, to_markdown
 from study.pictures import box_figure, heat_figures, save_picture
@@ -234,8 +234,15 @@ def name_in_json(cell: Cell) -> dict:
 
 
 def unique_rows(cells: Sequence[Cell]) -> list[Row]:
-    """The runs of these cells. A run of several tasks is in several cells and counts once."""
-    return list({row.folder: row for cell in cells for row in cell.rows}.values())
+    """The runs of these cells. A run of several tasks is in several cells and counts once, as the run of its average.
+
+    The row in a cell of one task says whether that task failed.
+    """
+    rows: dict[Path, Row] = {}
+    for cell in [cell for cell in cells if is_whole_run(cell)] + [cell for cell in cells if not is_whole_run(cell)]:
+        for row in cell.rows:
+            rows.setdefault(row.folder, row)
+    return list(rows.values())
 
 
 def results_csv(rows: Sequence[Row]) -> str:
