@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.statistics import MOST_SEEDS, compare, seeds_needed, summarize
+from study.statistics import compare, seeds_needed, summarize
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -225,10 +225,11 @@ def test_the_seeds_needed_fall_with_the_effect_and_end_at_2():
 
 def test_no_number_of_seeds_is_given_without_an_effect_or_above_100_000():
     assert seeds_needed(None) is None and seeds_needed(0.0) is None and seeds_needed(1e-300) is None
-    effects = np.linspace(0.01252, 0.01254, 41).tolist()  # around the last effect that 100,000 runs show
-    counts = [seeds_needed(effect) for effect in effects]
-    assert counts[0] is None and counts[-1] is not None
-    assert max(count for count in counts if count) <= MOST_SEEDS
+    too_small, enough = 0.0125, 0.0126
+    for _ in range(50):  # narrow down the smallest effect that has a number
+        middle = (too_small + enough) / 2
+        too_small, enough = (middle, enough) if seeds_needed(middle) is None else (too_small, middle)
+    assert seeds_needed(too_small) is None and seeds_needed(enough) == 100_000
 
 
 def test_a_comparison_needs_the_seeds_of_its_effect():
