@@ -23,7 +23,7 @@ MOST_BANDS = 4  # with more lines in a picture the bands hide each other and are
 def curve_figure(results: Sequence[Result]) -> Figure | None:
     """Dev score after each epoch, and training loss over the steps: means over the runs, bands of one std.
 
-    None if no run has a curve. A panel without any curve is left out.
+    A panel without any curve of two points is left out: after one epoch the box plot says it all. None without a panel.
     """
     cells = [result.cell for result in results]
     scores = [[score_curve(row, cell.task) for row in cell.rows] for cell in cells]
@@ -31,7 +31,7 @@ def curve_figure(results: Sequence[Result]) -> Figure | None:
     panels = [
         (curves, x, y)
         for curves, x, y in ((scores, "epoch", "dev score (points)"), (losses, "step", "training loss"))
-        if any(any(of_cell) for of_cell in curves)
+        if any(len(curve) > 1 for of_cell in curves for curve in of_cell)
     ]
     if not panels:
         return None

@@ -97,7 +97,7 @@ def summarize_in_words(results: Sequence[Result]) -> str:
     """The first paragraph of a report: who is ahead, what cannot be told apart, what failed."""
     compared = [result for result in results if result.comparison is not None]
     sentences = [*describe_comparisons(compared), *describe_spreads(compared), *describe_missing(results)]
-    sentences += describe_all_failures([result.cell for result in results if result.cell.failed])
+    sentences += describe_all_failures([result.cell for result in results])
     if any(result.summary["n"] == 1 for result in results):
         sentences.append(describe_single_seeds(results))
     return " ".join(sentences)
@@ -208,11 +208,16 @@ def describe_missing(results: Sequence[Result]) -> list[str]:
 
 
 def describe_all_failures(cells: Sequence[Cell]) -> list[str]:
-    """A sentence for each of these cells, which have failed runs; of many cells one sentence with the sums."""
-    if len(cells) <= FEW:
-        return [describe_failures(cell) for cell in cells]
-    failed, runs = sum(cell.failed for cell in cells), sum(len(cell.rows) for cell in cells)
-    return [f"{failed} of {runs} runs failed in {len(cells)} cells of the tables below."]
+    """A sentence for each cell that has failed runs; if there are many, one sentence with the number of failed runs.
+
+    A run of several tasks is in several cells and counts once.
+    """
+    with_failures = [cell for cell in cells if cell.failed]
+    if len(with_failures) <= FEW:
+        return [describe_failures(cell) for cell in with_failures]
+    runs = {row.folder for cell in cells for row in cell.rows}
+    failed = {row.folder for cell in with_failures for row in cell.rows if row.failed}
+    return [f"{len(failed)} of {plural(len(runs), 'run')} failed; the tables below say where."]
 
 
 def describe_failures(cell: Cell) -> str:

@@ -186,13 +186,28 @@ def test_the_mean_of_curves_of_unequal_lengths():
 def test_a_task_of_a_run_of_several_has_its_own_score_curve_and_no_loss(tmp_path):
     rows = []
     for seed, score in enumerate((0.5, 0.7)):
-        history = [{"epoch": 1, "dev": {"score": 0.1, "tasks": {"sst5": {"score": score}, "quora": {"score": 0.9}}}}]
+        history = [
+            {
+                "epoch": epoch,
+                "dev": {"score": 0.1, "tasks": {"sst5": {"score": score * epoch / 2}, "quora": {"score": 0.9}}},
+            }
+            for epoch in (1, 2)
+        ]
         rows.append(make_row(tmp_path, "plain", seed, 0.6, "sst5+quora", history=history))
     (result,) = measure_cells([make_cell(rows, task="sst5", scores=[0.5, 0.7])], {})
     figure = curve_figure([result])
     assert len(figure.axes) == 1  # the loss of the run is not that of one task
-    np.testing.assert_allclose(lines_of(draw(figure, tmp_path))[0], [[1, 60]])
+    np.testing.assert_allclose(lines_of(draw(figure, tmp_path))[0], [[1, 30], [2, 60]])
     assert loss_figure([result]) is None
+
+
+def test_one_epoch_is_no_curve(tmp_path):
+    history = [{"epoch": 1, "dev": {"score": 0.7}}]
+    (result,) = measure_cells([make_cell([make_row(tmp_path, "plain", i, 0.7, history=history) for i in range(2)])], {})
+    assert [axes.get_xlabel() for axes in curve_figure([result]).axes] == ["step"]
+    for row in result.cell.rows:
+        (row.folder / "log.jsonl").write_text('{"step": 4, "loss": 0.5}\n', encoding="utf-8")
+    assert curve_figure([result]) is None
 
 
 def test_score_against_training_loss(tmp_path):
