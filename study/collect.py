@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import train
 from minbert.data.predictions import read_predictions
 from minbert.data.tasks import TASKS
 from minbert.files import read_json_object
@@ -17,6 +18,8 @@ from study.report import StudyInfo
 from study.results import Cell, Row
 from study.seeds import agreement
 from study.study_file import scored_names
+
+ROOT = Path(train.__file__).resolve().parent
 
 
 def load_rows(study: Study, folder: StudyFolder) -> dict[str, Row]:
@@ -124,7 +127,7 @@ def measure_agreement(cells: list[Cell]) -> dict[tuple, dict]:
 def describe_study(study: Study, rows: dict[str, Row], cells: list[Cell], errors: list[tuple[str, str]], command: str):
     """What the report says beside the cells: a report.StudyInfo."""
     machines = [read_json_object(row.folder / "settings.json") for row in rows.values()]
-    devices = sorted({f"{saved['device_name']} ({saved['device']}, {saved['threads']} threads)" for saved in machines})
+    devices = sorted({f"{saved['device_name']} ({saved['device']}, threads: {saved['threads']})" for saved in machines})
     return StudyInfo(
         name=study.name,
         about=study.file.about,
@@ -147,6 +150,12 @@ def shared_settings(study: Study) -> dict[str, Any]:
     shared = {}
     for f in fields(first):
         values = [getattr(run.settings, f.name, None) for run in study.runs]
-        if f.name not in FREE and all(value == values[0] for value in values) and values[0] is not None:
-            shared[flag_of(f).removeprefix("--")] = values[0]
+        if f.name not in FREE and all(value == values[0] for value in values) and values[0] not in (None, ()):
+            shared[flag_of(f).removeprefix("--")] = in_project(values[0]) if f.name in ("model", "data") else values[0]
     return shared
+
+
+def in_project(name: str) -> str:
+    """A path inside the project without the folder of the project, so that a report is the same on all machines."""
+    path = Path(name).absolute()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else name

@@ -17,7 +17,7 @@ from study.results import Cell, Row
 
 Curve = dict[int, float]  # epoch or step -> value of one run
 
-MOST_BANDS = 4  # with more lines in a picture the bands hide each other and are left out
+MOST_BANDS = 6  # with more lines in a picture the bands hide each other and are left out
 
 
 def curve_figure(results: Sequence[Result]) -> Figure | None:
@@ -101,7 +101,7 @@ def draw_mean_curve(axes: Axes, curves: Sequence[Curve], index: int, markers: bo
         look["marker"] = "none"  # one marker for each logged step would hide the line
     axes.plot(xs, means, linewidth=1.6, markersize=5, **look)
     if band and any(deviations):
-        axes.fill_between(xs, means - deviations, means + deviations, color=look["color"], alpha=0.18, linewidth=0)
+        axes.fill_between(xs, means - deviations, means + deviations, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def line_legend(cells: Sequence[Cell], with_lines: bool = True) -> list[Line2D]:

@@ -226,7 +226,7 @@ def describe_failures(cell: Cell) -> str:
     if len(reasons) == 1:
         (why,) = reasons
     else:
-        why = join([f"{count} {reason}" for reason, count in reasons.items()])
+        why = join([f"{reason} ({count})" for reason, count in reasons.items()])
     return f"{cell.failed} of {plural(len(cell.rows), 'run')} of {name_cell(cell)} on {cell.task} failed: {why}."
 
 

@@ -31,7 +31,7 @@ def as_the_program(program: type, *argv: str):
 
 
 def test_settings_equal_those_of_the_same_flags(load):
-    """Booleans, several values, an option's own rate (adapter), the sample's recipe, hyper-parameters."""
+    """Booleans, several values, an option's own rate (LoRA's), the sample's recipe, hyper-parameters."""
     text = """
     tasks = ["cola", "sst5+quora"]
     seeds = [7]
@@ -43,16 +43,16 @@ def test_settings_equal_those_of_the_same_flags(load):
     [settings."sst5+quora"]
     task-weights = ["quora=0.5"]
     [methods.narrow]
-    option = "adapter"
-    set = ["adapter.size=4"]
+    option = "lora"
+    set = ["lora.r=4"]
     """
     flags = ["--batch-size", "8", "--no-bias-correction", "--evaluate", "dev", "train", "--adam-betas", "0.9", "0.98"]
-    flags += ["--option", "adapter", "--set", "adapter.size=4", "--seed", "7", "--save", "none"]
+    flags += ["--option", "lora", "--set", "lora.r=4", "--seed", "7", "--save", "none"]
     cola, both = load(text).runs
     assert cola.settings == as_the_program(Settings, *flags, "--task", "cola")
     several = ["--tasks", "sst5", "quora", "--task-weights", "quora=0.5"]
     assert both.settings == as_the_program(MultitaskSettings, *flags, *several)
-    assert cola.settings.model == str(sample.MODEL) and cola.settings.lr != sample.RECIPE["lr"]  # the adapter's
+    assert cola.settings.model == str(sample.MODEL) and cola.settings.lr != sample.RECIPE["lr"]  # LoRA's
 
 
 def test_later_layers_win(load):

@@ -139,8 +139,8 @@ def test_a_changed_setting_is_refused(mixed, capsys):
 
 
 LONG = """
-epochs = 40
-checkpoint-steps = 1
+epochs = 20
+checkpoint-steps = 2
 [methods.plain]
 """
 
@@ -164,7 +164,7 @@ def test_a_stopped_study_goes_on_to_the_same_numbers(tmp_path, model_folder, dat
     assert "going on after step" in (out / "output" / "rte-plain-seed0.txt").read_text()
     for seed, row in enumerate(results(out)):
         flags = [text for key, value in FLAGS.items() for text in (f"--{key}", str(value))]
-        flags += ["--model", str(model_folder), "--data", str(data), "--epochs", "40", "--save", "none"]
+        flags += ["--model", str(model_folder), "--data", str(data), "--epochs", "20", "--save", "none"]
         assert train.main([*flags, "--seed", str(seed), "--out", str(tmp_path / str(seed))]) == 0
         alone = json.loads((tmp_path / str(seed) / "metrics.json").read_text())
         assert (row["score"], row["train_loss"]) == (repr(alone["score"]), repr(alone["train_loss"]))

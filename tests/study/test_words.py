@@ -80,8 +80,8 @@ def test_failures_of_several_kinds_are_counted_apart(tmp_path):
     ]
     text = summarize_in_words(measure_cells([make_cell(rows)], {}))
     assert (
-        "4 of 5 runs of plain on rte failed: 2 not better than the majority class, 1 loss not finite and "
-        "1 same prediction for every example." in text
+        "4 of 5 runs of plain on rte failed: not better than the majority class (2), loss not finite (1) and "
+        "same prediction for every example (1)." in text
     )
 
 

@@ -20,7 +20,7 @@ import train
 from benchmarks.faults import kill_until_done, results
 from minbert import tokenizer, weights
 from minbert.errors import Interrupted
-from minbert.training import run, run_folder
+from minbert.training import inputs, run, run_folder
 from minbert.training.evaluation import Evaluator
 from minbert.training.settings import Settings
 
@@ -246,7 +246,7 @@ def test_only_one_process_at_a_time_works_on_a_run(stopped, capsys):
 
 
 @pytest.mark.parametrize(
-    "module, name", [(weights, "load_file"), (tokenizer.Backend, "from_file"), (run, "find_model")]
+    "module, name", [(weights, "load_file"), (tokenizer.Backend, "from_file"), (inputs, "find_model")]
 )
 def test_a_signal_while_files_are_read_is_no_broken_file(arguments, monkeypatch, capsys, module, name, tmp_path):
     if name == "from_file":
