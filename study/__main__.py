@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         study = load_study(args.file, read_changes(args))
         folder = StudyFolder(args.out or Path("studies-out") / study.name)
         runs = choose_shard(study.runs, args.shard)
-        folder.check(runs)
+        folder.check(study.runs)
         live = Live(study, runs, folder, args.jobs)
         if args.list:
             print_list(live)
@@ -115,12 +115,13 @@ def check_requirements() -> None:
 
 
 def check_inputs(runs: list[Run]) -> None:
-    """Read all data, and find all weights and devices, before the first run starts. Raises InputError."""
+    """Read all data, and check all models and devices, before the first run starts. Raises InputError."""
     inputs, models, machines = Inputs(), set(), set()
     for run in runs:
-        settings = run.settings
-        for task in settings.chosen_tasks():
-            inputs.examples(task, settings)  # reads each file once
+        settings, tasks = run.settings, run.settings.chosen_tasks()
+        inputs.check_model(tasks, settings)  # reads each file once
+        for task in tasks:
+            inputs.examples(task, settings)
         models.add(settings.model)
         method = build(settings.option, settings.method_settings)
         machines.add((settings.device, settings.precision, method.fp32))

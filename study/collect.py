@@ -133,6 +133,7 @@ def describe_study(study: Study, rows: dict[str, Row], cells: list[Cell], errors
         about=study.file.about,
         command=command,
         baselines=study.file.baselines,
+        levene=study.file.levene,
         runs_planned=len(study.runs),
         runs_finished=len(rows),
         runs_with_errors=errors,

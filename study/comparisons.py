@@ -26,8 +26,10 @@ class Result:
         return p is not None and p < LEVEL
 
 
-def measure_cells(cells: Sequence[Cell], baselines: dict[str, str]) -> list[Result]:
+def measure_cells(cells: Sequence[Cell], baselines: dict[str, str], center: str = "median") -> list[Result]:
     """The statistics of each cell, in the order of the cells. baselines: method -> the method it is compared with.
+
+    center: of Levene's test, median or mean.
 
     Holm's correction runs over all comparisons of the report, for each test on its own.
     """

@@ -30,6 +30,7 @@ class StudyInfo:
     about: str  # a paragraph of the study file, or ""
     command: str  # that repeats the study
     baselines: dict[str, str]  # method -> the method that it is compared with
+    levene: str  # the center of Levene's test: median or mean
     runs_planned: int
     runs_finished: int
     runs_with_errors: list[tuple[str, str]]  # the run's name and the reason in one line
@@ -44,7 +45,7 @@ class StudyInfo:
 def write_report(out: Path, study: StudyInfo, cells: Sequence[Cell]) -> None:
     """Write the report of these cells into the folder `out`. Each file is written whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
-    results = measure_cells(cells, study.baselines)
+    results = measure_cells(cells, study.baselines, study.levene)
     write_text(out / "results.csv", results_csv(unique_rows(cells)))
     write_json(out / "summary.json", summary(study, results))
     blocks = list(report_blocks(study, results, PictureFolder(out)))
@@ -102,7 +103,7 @@ def task_blocks(study: StudyInfo, results: Sequence[Result], family: int, pictur
     yield tables.score_table(results)
     for name, group in groups_by_method(results, MOST_BOXES):
         yield from pictures.save("scores", name, box_figure(group), box_caption(group))
-    yield from optional_table("Comparison", tables.comparison_table(results, family))
+    yield from optional_table("Comparison", tables.comparison_table(results, family, study.levene))
     yield from optional_table("Train and dev", tables.gap_table(results))
     yield from optional_table("Agreement between the runs", tables.agreement_table(results, study.agreement))
     yield from optional_section("Training", training_pictures(results, pictures))

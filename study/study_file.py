@@ -10,7 +10,7 @@ from typing import Any
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 
-KEYS = ("name", "about", "tasks", "seeds", "compare_with", "score", "settings", "methods", "paper")
+KEYS = ("name", "about", "tasks", "seeds", "compare_with", "levene", "score", "settings", "methods", "paper")
 PAPER_KEYS = ("n", "mean", "std", "median", "min", "max", "failed")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+=._-]*")  # a study's or a method's: part of a folder's name
 
@@ -36,6 +36,7 @@ class StudyFile:
     methods: dict[str, dict[str, Any]]
     settings: dict[str, Any]
     baselines: dict[str, str]  # method -> the method it is compared with
+    levene: str  # what Levene's test measures distances from: median or mean
     metrics: dict[str, str]  # task -> the metric that replaces its score
     paper: dict[str, dict[str, dict[str, float]]]  # method -> task -> the paper's numbers
     changed_settings: dict[str, Any] = field(default_factory=dict)  # by the command line
@@ -68,6 +69,7 @@ def read_study_file(path: Path, changes: Changes) -> StudyFile:
         methods=choose(methods, changes.methods),
         settings=content.get("settings", {}),
         baselines=read_baselines(content.get("compare_with", {}), methods),
+        levene=read_center(content.get("levene", "median")),
         metrics=read_metrics(content.get("score", {})),
         paper=read_paper(content.get("paper", {}), methods),
         changed_settings=settings,
@@ -158,6 +160,12 @@ def read_baselines(value: Any, methods: dict[str, Any]) -> dict[str, str]:
         if method == baseline:
             raise InputError(f"compare_with: {method} is compared with itself")
     return baselines
+
+
+def read_center(value: Any) -> str:
+    if value not in ("median", "mean"):
+        raise InputError(f'levene must be "median" or "mean", not {value!r}')
+    return value
 
 
 def read_metrics(table: dict[str, Any]) -> dict[str, str]:

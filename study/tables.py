@@ -71,8 +71,11 @@ def paper_number(name: str, value: float | None) -> str:
     return f"{value:g}" if name in COUNTS else number(value)
 
 
-def comparison_table(results: Sequence[Result], family: int) -> Table | None:
-    """The comparisons of one task. `family` is the number of comparisons in the report. None without any."""
+def comparison_table(results: Sequence[Result], family: int, center: str) -> Table | None:
+    """The comparisons of one task. `family` is their number in the report, `center` that of Levene's test.
+
+    None without any.
+    """
     compared = [result for result in results if result.comparison is not None]
     if not compared:
         return None
@@ -87,8 +90,8 @@ def comparison_table(results: Sequence[Result], family: int) -> Table | None:
         rows.append([name_baseline(result), difference, between, *tests, effect, needed])
     caption = (
         f"{compared[0].cell.task}. Differences of the means in points. Each p, but not the interval, is corrected "
-        f"(Holm) for the {plural(family, 'comparison')} of this report. Levene: around the median. Seeds needed: runs "
-        "of each method with which one t test at .05 sees this difference with power .8."
+        f"(Holm) for the {plural(family, 'comparison')} of this report. Levene: around the {center}. Seeds needed: "
+        "runs of each method with which one t test at .05 sees this difference with power .8."
     )
     return make_table([result.cell for result in compared], [*header, "seeds needed"], rows, caption)
 

@@ -7,6 +7,7 @@ import torch
 
 from minbert.bert import BertModel
 from minbert.classifier import SentenceModel
+from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.readers import Examples, read_examples, subset
 from minbert.hub import find_model
@@ -52,11 +53,16 @@ class Inputs:
 
     def model(self, tasks: list[Task], settings: CommonSettings) -> SentenceModel:
         """The pretrained encoder with fresh heads. Raises InputError."""
+        self.check_model(tasks, settings)
         torch.manual_seed(settings.init_seed)  # for the heads, and a pooler that the checkpoint may not have
         bert = BertModel.from_pretrained(settings.model, **settings.config_changes())
-        longest_id = len(self.tokenizer(settings)) - 1
-        bert.config.check_input(longest_id, settings.max_length, max(task.segments for task in tasks))
         return SentenceModel(bert, tasks)
+
+    def check_model(self, tasks: list[Task], settings: CommonSettings) -> None:
+        """Raise InputError if the model cannot read these inputs: too long, or other ids than its tokenizer's."""
+        config = self.once(BertConfig.from_json, find_model(settings.model) / "config.json")
+        largest_id = len(self.tokenizer(settings)) - 1
+        config.check_input(largest_id, settings.max_length, max(task.segments for task in tasks))
 
 
 def splits_to_predict(task: Task, settings: CommonSettings) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy import stats
 from support.study_cells import make_cell, make_cells, make_grid, make_info, make_row, markdown_tables, read_summary
 
 from study.report import write_report
@@ -154,3 +155,17 @@ def test_a_study_without_any_cell_has_a_report(tmp_path):
     ]
     assert (tmp_path / "table.tex").read_text() == "% \\usepackage{booktabs}\n"
     assert (tmp_path / "results.csv").read_text().startswith("task,method,seed,score,failed")
+
+
+@pytest.mark.parametrize("center", ["median", "mean"])
+def test_levenes_test_has_the_center_of_the_study(tmp_path, center):
+    plain, smart = [0.61, 0.64, 0.72, 0.66, 0.93], [0.7, 0.71, 0.75, 0.7]
+    groups = {"plain": plain, "smart": smart}
+    cells = [
+        make_cell([make_row(tmp_path, method, seed, score) for seed, score in enumerate(scores)])
+        for method, scores in groups.items()
+    ]
+    write_report(tmp_path / "out", make_info(levene=center), cells)
+    (comparison,) = read_summary(tmp_path / "out")["comparisons"]
+    assert comparison["levene_p"] == pytest.approx(stats.levene(smart, plain, center=center).pvalue, rel=1e-12)
+    assert f"Levene: around the {center}." in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")

@@ -55,8 +55,9 @@ epochs = 2
 [methods.plain]
 [methods.smart]
 option = "smart"
-[methods.too-long.rte]
-max-length = 512
+[methods.too-few.rte]
+option = "mine"
+train-size = 5
 """
 
 
@@ -93,10 +94,10 @@ def test_a_run_with_a_mistake_does_not_stop_the_others(mixed):
     out, status, output = mixed
     assert status == 1
     assert "10 of 12 runs finished" in output.splitlines()[-1] and "2 with an error" in output.splitlines()[-1]
-    assert "rte-too-long-seed0: ERROR: " in output and "512" in output
+    assert "rte-too-few-seed0: ERROR: " in output and "examples" in output
     assert len(results(out)) == 10
-    assert "rte-too-long-seed0" in (out / "report.md").read_text(encoding="utf-8")
-    assert (out / "output" / "rte-too-long-seed0.error").exists()
+    assert "rte-too-few-seed0" in (out / "report.md").read_text(encoding="utf-8")
+    assert (out / "output" / "rte-too-few-seed0.error").exists()
 
 
 def test_what_a_run_prints_goes_to_its_file(mixed):
@@ -128,7 +129,7 @@ def test_the_list_names_states_and_trains_nothing(mixed, capsys):
     assert main([str(out / "study.toml"), "--tasks", "rte", "--seeds", "3", "--out", str(out), "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "finished  rte-smart-seed1" in lines and "waiting   rte-plain-seed2" in lines
-    assert any(line.startswith("error     rte-too-long-seed0: ") for line in lines)
+    assert any(line.startswith("error     rte-too-few-seed0: ") for line in lines)
     assert lines[-1].startswith("4 finished, 2 error, 3 waiting; 0:00:0") and lines[-1].endswith(" left")
 
 
@@ -213,6 +214,7 @@ def wait_until(happened, seconds: float = 300.0) -> None:
         (["--jobs", "0"], "--jobs"),
         (["--data", "nowhere"], "nowhere/RTE/train.tsv does not exist"),
         (["--set", "device=cuda"], "--device cuda"),
+        (["--set", "max-length=512"], "--max-length 512: the model has "),
         (["--job", "2"], "did you mean --jobs?"),
     ],
 )

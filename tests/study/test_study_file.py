@@ -68,6 +68,7 @@ MISTAKES = [
     ("compare_with = 'plan'", "compare_with: 'plan' is not a method; the methods are plain"),
     ("compare_with = {plain = 'plain'}", "plain is compared with itself"),
     ("compare_with = 3", "compare_with must be a method or a table"),
+    ("levene = 'mode'", 'levene must be "median" or "mean", not \'mode\''),
     ("score = 'f1'", "score must be a table"),
     ("score = {mrpc = 'f2'}", "mrpc has the metrics accuracy, f1, not 'f2'"),
     ("score = {mrp = 'f1'}", "'mrp' is not a task"),

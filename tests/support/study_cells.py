@@ -89,6 +89,7 @@ def make_info(**changes) -> StudyInfo:
         "about": "Numbers from a random generator: they show what a report looks like.",
         "command": "python -m study made-up.toml --seeds 7",
         "baselines": {"smart": "plain", "lnsr": "plain", "no_correction": "plain"},
+        "levene": "median",
         "runs_planned": 42,
         "runs_finished": 42,
         "runs_with_errors": [],
