@@ -39,7 +39,7 @@ def measure_cells(cells: Sequence[Cell], baselines: dict[str, str], center: str 
         if baseline is None or not cell.scores or not baseline.scores:
             results.append(Result(cell, summary, baseline))
         else:
-            comparison = statistics.compare(cell.scores, baseline.scores)
+            comparison = statistics.compare(cell.scores, baseline.scores, center)
             results.append(Result(cell, summary, baseline, statistics.summarize(baseline.scores), comparison))
     correct_for_many([result.comparison for result in results if result.comparison is not None])
     return results
