@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("train.py", "multitask.py", "minbert/**/*.py", "regularizers/*.py")
+CODE = ("train.py", "multitask.py", "minbert/**/*.py", "regularizers/*.py", "study/*.py")
 # Compiled layers, and whole runs that are killed, resumed or trained together.
 SLOW = (
     "tests/programs/test_examples.py",
