@@ -140,6 +140,14 @@ def test_a_regression_whose_predictions_differ_by_rounding_alone_failed(precisio
         assert reason == ("every example gets the same prediction, within rounding" if failed else "")
 
 
+@pytest.mark.parametrize("precision, share", metrics.ROUNDING.items())
+def test_a_spread_of_exactly_what_rounding_can_do_is_still_rounding(precision, share):
+    for spread, failed in ((share, True), (2 * share, False)):
+        predictions = np.array([1 - spread, 1.0, 1 - spread], np.float32)  # powers of 2: no digit is lost
+        reason = metrics.failure_reason(predictions[:, None], predictions, 0.97, 0.0, precision)
+        assert reason == ("every example gets the same prediction, within rounding" if failed else "")
+
+
 def test_class_indices_are_never_equal_within_rounding():
     predictions = np.array([198, 199, 198])
     assert metrics.failure_reason(np.eye(200)[predictions], predictions, 1.0, 0.6, "bf16") == ""

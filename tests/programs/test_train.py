@@ -174,6 +174,17 @@ def test_only_the_first_process_reports_a_mistake(arguments, monkeypatch, capsys
     assert capsys.readouterr().err == ""
 
 
+def test_a_second_ctrl_c_ends_the_program_with_the_status_of_an_interruption(arguments, monkeypatch, capsys):
+    """The first lets the step end. The second comes as Python's KeyboardInterrupt."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fine_tune", interrupt)
+    assert train.main(arguments) == 130
+    assert capsys.readouterr() == ("", "train.py: interrupted\n")
+
+
 def test_the_defaults_of_train_are_those_of_the_papers():
     settings = parse_settings(Settings, ["--model", "m", "--data", "d"], "").resolve()
     assert (settings.task, settings.epochs, settings.batch_size, settings.lr) == ("rte", 3, 32, 2e-5)

@@ -30,14 +30,17 @@ def can_be_joined(*names: str) -> bool:
 
 
 PAIRS = [pair for pair in combinations(INSERTING, 2) if can_be_joined(*pair)]
+# With place=after an adapter is around a whole layer, as the branches of PALs and the factors of LHUC are.
+CASES = [(pair, ()) for pair in PAIRS] + [(pair, ("adapter.place=after",)) for pair in PAIRS if "adapter" in pair]
+NAMES = [" ".join(("+".join(pair), *settings)) for pair, settings in CASES]
 
 
-def attach_in_order(names: tuple[str, ...]) -> SentenceModel:
+def attach_in_order(names: tuple[str, ...], settings: tuple[str, ...] = ()) -> SentenceModel:
     """A model with these methods attached one after the other, without a Sum. Each inserted weight follows from its
     name alone."""
     model = make_model().double().eval()
     for name in names:
-        build(name).attach(model)
+        build(name, [text for text in settings if text.startswith(f"{name}.")]).attach(model)
     model.double()
     for path, p in inserted(model).items():
         generator = torch.Generator().manual_seed(derive_seed(plain_name(path)))
@@ -49,18 +52,18 @@ def test_some_inserting_methods_can_be_joined():
     assert len(PAIRS) >= 10
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_the_order_in_which_methods_attach_does_not_change_the_model(pair):
-    one, other = attach_in_order(pair), attach_in_order(pair[::-1])
+@pytest.mark.parametrize("pair, settings", CASES, ids=NAMES)
+def test_the_order_in_which_methods_attach_does_not_change_the_model(pair, settings):
+    one, other = attach_in_order(pair, settings), attach_in_order(pair[::-1], settings)
     modules, other_modules = ({name: type(m) for name, m in model.named_modules()} for model in (one, other))
     assert modules == other_modules, f"{pair}: give one of the wrappers a higher nesting_order"
     batch = make_batch()
     assert (logits(one, batch) - logits(other, batch)).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_a_wrapper_with_a_higher_nesting_order_is_further_outside(pair):
-    for module in attach_in_order(pair).modules():
+@pytest.mark.parametrize("pair, settings", CASES, ids=NAMES)
+def test_a_wrapper_with_a_higher_nesting_order_is_further_outside(pair, settings):
+    for module in attach_in_order(pair, settings).modules():
         if isinstance(module, Wrapper) and isinstance(module.base, Wrapper):
             assert module.nesting_order > module.base.nesting_order
 

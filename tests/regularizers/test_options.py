@@ -54,6 +54,18 @@ def test_settings_of_joined_methods_reach_their_own_part():
     assert (parts["one"].steps, parts["other"].steps) == (1, 3)
 
 
+RATES = {"frozen": 1e-3, "adapter": 3e-4, "lora": 5e-4, "pal": 3e-4, "low-rank": 3e-4, "lhuc": 3e-4}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_method_that_freezes_bert_has_the_learning_rate_of_its_header(name):
+    """And none of its own if BERT trains too."""
+    can_choose = "freeze" in inspect.signature(OPTIONS[name]).parameters
+    for settings in ([f"{name}.freeze=false"], [f"{name}.freeze=true"]) if can_choose else ([],):
+        method = build(name, settings).parts[name]
+        assert method.lr == (RATES[name] if method.freezes else None)
+
+
 @pytest.mark.parametrize(
     "option, settings, message",
     [

@@ -50,6 +50,15 @@ def test_the_plain_adam_equals_a_slow_loop_and_skips_a_step_without_a_gradient(d
             assert abs(computed[row, i].item() - slow) < 1e-12
 
 
+def test_without_bias_correction_the_place_of_eps_makes_no_difference():
+    """Where eps is added after the correction of v, it is multiplied with the root of the correction: then with 1."""
+    start, gradients = torch.tensor([0.3, -2.0, 1.0]), list(torch.tensor([[1.0, -0.5, 0.1], [0.2, 3.0, -1.0]]))
+    misplaced = {"denominator": lambda v, eps, root: v.sqrt() + eps * root}
+    for correct in (True, False):
+        run = (start, gradients, 0.1, (0.8, 0.95), 0.05, 0.0, correct)
+        assert torch.equal(plain.adam(*run), plain.adam(*run, **misplaced)) == (not correct)
+
+
 def test_our_classes_pass_and_every_step_is_listed(capsys):
     assert main([]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
