@@ -12,7 +12,7 @@ from minbert.data.tasks import TASKS
 from minbert.files import read_json_object
 from minbert.training.settings import flag_of
 from study.comparisons import point_key
-from study.folder import FINISHED, FREE, StudyFolder
+from study.folder import FINISHED, NOT_COMPARED, StudyFolder
 from study.plan import Run, Study
 from study.report import StudyInfo
 from study.results import Cell, Row
@@ -151,7 +151,7 @@ def shared_settings(study: Study) -> dict[str, Any]:
     shared = {}
     for f in fields(first):
         values = [getattr(run.settings, f.name, None) for run in study.runs]
-        if f.name not in FREE and all(value == values[0] for value in values) and values[0] not in (None, ()):
+        if f.name not in NOT_COMPARED and all(value == values[0] for value in values) and values[0] not in (None, ()):
             shared[flag_of(f).removeprefix("--")] = in_project(values[0]) if f.name in ("model", "data") else values[0]
     return shared
 

@@ -15,7 +15,7 @@ from study.plan import Run
 WAITING, RUNNING, STOPPED, ERROR, FINISHED = "waiting", "running", "stopped", "error", "finished"
 
 # Settings that do not change a run's numbers, or that settings.json holds as resolved for the machine.
-FREE = ("out", "resume", "device", "precision", "save", "checkpoint_steps", "checkpoint_minutes")
+NOT_COMPARED = ("out", "resume", "device", "precision", "save", "checkpoint_steps", "checkpoint_minutes")
 
 
 class StudyFolder:
@@ -80,7 +80,7 @@ class StudyFolder:
 def check_settings(settings: CommonSettings, saved: dict[str, Any], path: Path) -> None:
     """Raise InputError if settings.json differs from the settings that the study asks for."""
     for f in fields(settings):
-        if f.name in FREE:
+        if f.name in NOT_COMPARED:
             continue
         value = getattr(settings, f.name)
         wanted = absolute(value) if f.name in ("model", "data") else json.loads(json.dumps(value))
