@@ -61,6 +61,16 @@ def test_scores_and_bound_equal_a_slow_loop():
     assert torch.equal(joint, scores.diagonal(dim1=1, dim2=2))
 
 
+def test_fresh_weights_are_drawn_as_those_of_a_linear_layer_of_x_and_y_together():
+    """Uniform up to 1/√(number of inputs): 2q of the first layer, also of its bias, H of the second."""
+    torch.manual_seed(0)
+    estimators = Estimators([(0, 1), (0, 2), (1, 2)], 3, 5, 4, 3000, "all_pairs")
+    for name, inputs in (("w_x", 2 * 4), ("w_y", 2 * 4), ("b", 2 * 4), ("w_2", 3000)):
+        weights = getattr(estimators, name)
+        assert weights.abs().max().item() == pytest.approx(inputs**-0.5, rel=0.01)
+        assert weights.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.03) and not weights.requires_grad
+
+
 def test_permuted_marginals_are_pairs_of_the_batch():
     """The x in order, and each y once, all pairs of variables shuffled alike."""
     estimators, states = wild("permute")

@@ -163,6 +163,41 @@ def decay_gradient(optimizer, group, p):
         p.grad += group["weight_decay"] * p.detach()
 
 
+def count_on(optimizer, group, p):
+    if p.grad is None:
+        optimizer.state[p]["step"] += 1
+
+
+def with_formula(formula):
+    """Adam whose step is `formula`, of numbers and one parameter: (p, m, v, c, t, settings) -> p"""
+
+    class Written(AdamW):
+        def update(self, params, **settings):
+            beta1, beta2 = settings["betas"]
+            for p in params:
+                state = self.advance(p)
+                state["m"] = beta1 * state["m"] + (1 - beta1) * p.grad
+                state["v"] = beta2 * state["v"] + (1 - beta2) * p.grad**2
+                t = state["step"]
+                c = math.sqrt(1 - beta2**t) / (1 - beta1**t) if settings["correct_bias"] else 1.0
+                p.copy_(formula(p, state["m"], state["v"], c, t, settings))
+
+    return Written
+
+
+def without_decay(p, m, v, c, t, s):
+    return p - s["lr"] * c * m / (v.sqrt() + s["eps"])
+
+
+def right(p, m, v, c, t, s):
+    return (1 - s["lr"] * s["weight_decay"]) * without_decay(p, m, v, c, t, s)
+
+
+def without_root(p, m, v, c, t, s):
+    beta1, beta2 = s["betas"]
+    return without_decay(p, m, v, (1 - beta2**t) / (1 - beta1**t), t, s)
+
+
 class FromZero(AdamW):
     def advance(self, p):
         state = super().advance(p)
@@ -185,10 +220,27 @@ OPTIMIZERS = [
     ("with bias correction", "a parameter without a gradient moves on", with_step(zero_gradient)),
     ("with bias correction", "first group",
      with_step(lambda optimizer, group, p: group.update(lr=optimizer.param_groups[0]["lr"]))),
+    ("with bias correction", "t goes on", with_step(count_on)),
+    ("with bias correction", "the correction lacks its root", with_formula(without_root)),
+    ("with bias correction", "eps is added under the root",
+     with_formula(lambda p, m, v, c, t, s: p - s["lr"] * c * m / (v + s["eps"]).sqrt())),
+    ("with bias correction", "the root is forgotten",
+     with_formula(lambda p, m, v, c, t, s: p - s["lr"] * c * m / (v + s["eps"]))),
+    ("with bias correction", "up the gradient",
+     with_formula(lambda p, m, v, c, t, s: p + s["lr"] * c * m / (v.sqrt() + s["eps"]))),
+    ("without bias correction", "although correct_bias is off", with_settings(correct_bias=lambda on: True)),
     ("with weight decay", "is not applied", NO_DECAY),
+    ("with weight decay", "is not multiplied by lr",
+     with_formula(lambda p, *rest: (1 - rest[-1]["weight_decay"]) * without_decay(p, *rest))),
+    ("with weight decay", "comes before the step",
+     with_formula(lambda p, *rest: without_decay(p, *rest) - rest[-1]["lr"] * rest[-1]["weight_decay"] * p)),
     ("with weight decay", "added to the gradient (L2)", with_step(decay_gradient, NO_DECAY)),
     ("saved and restored", "moments and step count", Forgetful),
 ]  # fmt: skip
+
+
+def test_adam_written_as_a_formula_is_right():
+    assert sanity.check_optimizer(with_formula(right)) is None
 
 
 @pytest.mark.parametrize("run, cause, cls", OPTIMIZERS, ids=[f"{case[0]}: {case[1]}" for case in OPTIMIZERS])
