@@ -32,6 +32,16 @@ def test_precision(monkeypatch):
         runtime.choose_precision("bf16", torch.device("cuda"), needs_fp32=False)
 
 
+@pytest.mark.parametrize("has_units", [True, False])
+def test_a_precision_that_the_device_can_compute_in_is_taken_as_it_is(has_units, monkeypatch):
+    """A CPU computes in bf16 also without units for it, and a GPU without them still has the other two."""
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(runtime, "computes_bf16", lambda device: has_units)
+    possible = [(CPU, "fp32"), (CPU, "bf16"), (gpu, "fp32"), (gpu, "fp16")] + ([(gpu, "bf16")] if has_units else [])
+    for device, name in possible:
+        assert runtime.choose_precision(name, device, needs_fp32=False) == name
+
+
 @pytest.mark.parametrize(
     "capability, expected", [((9, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")]
 )
