@@ -98,11 +98,11 @@ def kills(count: int, seed: int, seeds: int) -> None:
             study = subprocess.Popen(study_command(stopped, *flags), stdout=subprocess.PIPE, text=True, cwd=ROOT)
             try:
                 study.wait(timeout=rng.uniform(0, 2 * length / count))
-                print("the study ended before all signals were sent", flush=True)
+                raise RuntimeError(f"the study ended after {done} signals: use more --seeds")
             except subprocess.TimeoutExpired:
                 study.send_signal(number)
+                done += 1
             study.communicate()
-            done += 1
             finished = set(metrics_of(stopped))
             print(f"{number.name}: exit status {study.returncode}, {len(finished)} runs finished", flush=True)
             assert before <= finished

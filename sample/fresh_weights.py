@@ -1,7 +1,7 @@
 """A model with the sample's architecture and tokenizer, and fresh weights: what is it worth without pretraining?
 
 python -m sample.fresh_weights FOLDER
-python -m study sample/study.toml --methods finetune --model FOLDER
+python -m study sample/study.toml --out studies-out/fresh --methods finetune --model FOLDER
 """
 
 import argparse

@@ -24,28 +24,32 @@ from minbert.training.runtime import choose_device, setup
 from minbert.weights import weight_files
 from regularizers import build
 from study.folder import ERROR, StudyFolder
-from study.live import Live
-from study.plan import Run, Study, load_study
+from study.live import ProgressDisplay
+from study.plan import Run, Study, choose_shard, load_study
 from study.pool import Pool
-from study.study_file import Changes
+from study.study_file import Overrides
 
 
 def main(argv: list[str]) -> int:
     """Run the program. Returns the exit status."""
     try:
         args = make_parser().parse_args(argv)
-        study = load_study(args.file, read_changes(args))
+        study = load_study(args.file, read_overrides(args))
         folder = StudyFolder(args.out or Path("studies-out") / study.name)
-        runs = choose_shard(study.runs, args.shard)
         folder.check(study.runs)
-        live = Live(study, runs, folder, args.jobs)
+        runs = choose_shard(study.runs, *args.shard)
+        display = ProgressDisplay(runs, folder, args.jobs)
         if args.list:
-            print_list(live)
+            print_list(display)
             return 0
         check_requirements()
-        check_inputs(runs)
-        folder.keep_study_file(args.file)
-        return run_study(study, folder, live, args, shlex.join(["python", "-m", "study", *argv]))
+        if not args.report:
+            check_inputs(runs)
+            folder.create()
+            if stop_signal := train_runs(runs, folder, display, args.jobs):
+                print("stopped; run the same command again to continue")
+                return 128 + stop_signal
+        return report(study, folder, shlex.join(["python", "-m", "study", *argv]))
     except KeyboardInterrupt:
         print("study: interrupted", file=sys.stderr)
         return 130
@@ -62,11 +66,12 @@ def make_parser() -> Parser:
     parser.add_argument("--data", help="folder with the tasks' files")
     parser.add_argument("--tasks", nargs="+", default=[], help="these tasks instead of the file's")
     parser.add_argument("--methods", nargs="+", default=[], help="only these methods of the file")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[], help="how many seeds, or two or more seeds by name")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[], help="5: the seeds 0 to 4; 3 7: the seeds 3 and 7")
     parser.add_argument("--set", nargs="+", action="extend", default=[], dest="settings", metavar="KEY=VALUE",
                         help="settings of all runs: epochs=1 lr=[1e-5,2e-5] smart.eps=1e-3")  # fmt: skip
-    parser.add_argument("--jobs", type=positive, default=1, help="train so many runs at a time (default 1)")
+    parser.add_argument("--jobs", type=positive, default=1, help="number of runs to train at the same time (default 1)")
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="train the K-th of N parts")
+    parser.add_argument("--report", action="store_true", help="train nothing, and report the runs that are finished")
     parser.add_argument("--list", action="store_true", help="show the runs and their states, and train nothing")
     return parser
 
@@ -86,25 +91,19 @@ def shard(text: str) -> tuple[int, int]:
     return part, count
 
 
-def read_changes(args: argparse.Namespace) -> Changes:
+def read_overrides(args: argparse.Namespace) -> Overrides:
     """What the command line changes in the file."""
     named = [f"{name}={getattr(args, name)}" for name in ("model", "data") if getattr(args, name)]
-    return Changes(tuple(args.tasks), tuple(args.methods), tuple(args.seeds), (*args.settings, *named))
+    return Overrides(tuple(args.tasks), tuple(args.methods), tuple(args.seeds), (*args.settings, *named))
 
 
-def choose_shard(runs: list[Run], shard: tuple[int, int]) -> list[Run]:
-    """A fixed part of the runs: the same ones whatever is finished. The parts of all shards are disjoint."""
-    part, count = shard
-    return runs[part - 1 :: count]
-
-
-def print_list(live: Live) -> None:
+def print_list(display: ProgressDisplay) -> None:
     """A line for each run, then the number of runs in each state."""
-    for run in live.runs:
-        error = f": {live.folder.error(run)}" if live.states[run.name] == ERROR else ""
-        print(f"{live.states[run.name]:8}  {run.name}{error}")
-    states = Counter(live.states.values())
-    print(", ".join(f"{count} {state}" for state, count in states.items()) + f"; {live.time_left()}")
+    for run in display.runs:
+        error = f": {display.folder.error(run)}" if display.states[run.name] == ERROR else ""
+        print(f"{display.states[run.name]:8}  {run.name}{error}")
+    states = Counter(display.states.values())
+    print(", ".join(f"{count} {state}" for state, count in states.items()) + f"; {display.time_left()}")
 
 
 def check_requirements() -> None:
@@ -119,37 +118,41 @@ def check_inputs(runs: list[Run]) -> None:
     inputs, models, machines = Inputs(), set(), set()
     for run in runs:
         settings, tasks = run.settings, run.settings.chosen_tasks()
-        inputs.check_model(tasks, settings)  # reads each file once
-        for task in tasks:
-            inputs.examples(task, settings)
-        models.add(settings.model)
         method = build(settings.option, settings.method_settings)
-        machines.add((settings.device, settings.precision, method.fp32))
-    for model in models:
-        weight_files(find_model(model))
-    for device, precision, needs_fp32 in machines:
-        setup(device, precision, needs_fp32)
+        machine = settings.device, settings.precision, method.fp32
+        try:
+            for task in tasks:
+                inputs.examples(task, settings)  # reads each file once
+            inputs.check_model(tasks, settings)
+            if settings.model not in models:
+                weight_files(find_model(settings.model))
+            if machine not in machines:
+                setup(*machine)
+        except InputError as error:
+            raise InputError(f"method {run.method} on {run.task}: {error}") from None
+        models.add(settings.model)
+        machines.add(machine)
 
 
-def run_study(study: Study, folder: StudyFolder, live: Live, args: argparse.Namespace, command: str) -> int:
-    """Train what is left, and write the report. Returns the exit status."""
-    on_cpu = all(choose_device(run.settings.device).type == "cpu" for run in live.runs)
-    threads = max(1, cpu_count() // args.jobs) if on_cpu and args.jobs > 1 else None
-    number = Pool(folder, args.jobs, threads, live.tell, live.refresh).train(live.runs)
-    if number:
-        print("stopped; the same command goes on")
-        return 128 + number
+def train_runs(runs: list[Run], folder: StudyFolder, display: ProgressDisplay, jobs: int) -> int:
+    """Train the runs that are not finished. Returns the number of the signal that stopped it, or 0."""
+    on_cpu = all(choose_device(run.settings.device).type == "cpu" for run in runs)
+    threads = max(1, cpu_count() // jobs) if on_cpu and jobs > 1 else None
+    return Pool(folder, jobs, threads, display.run_ended, display.refresh).train(runs)
+
+
+def report(study: Study, folder: StudyFolder, command: str) -> int:
+    """Write the report of all runs that are finished, and print its path. Returns the exit status: 1 after errors."""
     # scipy and matplotlib are imported here: --list works without them, and the workers start sooner.
     from study.collect import describe_study, load_rows, make_cells
     from study.report import write_report
 
-    states = {run.name: folder.state(run) for run in study.runs}
     rows = load_rows(study, folder)
     cells = make_cells(study, rows)
-    errors = [(run.name, folder.error(run)) for run in study.runs if states[run.name] == ERROR]
+    errors = [(run.name, folder.error(run)) for run in study.runs if folder.state(run) == ERROR]
     write_report(folder.path, describe_study(study, rows, cells, errors, command), cells)
     failed = sum(row.failed for row in rows.values())
-    counts = f"{len(rows)} of {len(states)} runs finished, {failed} failed, {len(errors)} with an error"
+    counts = f"{len(rows)} of {len(study.runs)} runs finished, {failed} failed, {len(errors)} with an error"
     print(f"{counts}  {folder.path / 'report.md'}")
     return 1 if errors else 0
 

@@ -14,8 +14,9 @@ from study.plan import Run
 # The states of a run.
 WAITING, RUNNING, STOPPED, ERROR, FINISHED = "waiting", "running", "stopped", "error", "finished"
 
-# Settings that do not change a run's numbers, or that settings.json holds as resolved for the machine.
-NOT_COMPARED = ("out", "resume", "device", "precision", "save", "checkpoint_steps", "checkpoint_minutes")
+RESOLVED = ("device", "precision")  # settings.json does not have "auto" but what it meant on the machine
+# Settings that the reports leave out, and that a run in the folder need not share with the study.
+NOT_COMPARED = (*RESOLVED, "out", "resume", "save", "checkpoint_steps", "checkpoint_minutes")
 
 
 class StudyFolder:
@@ -23,28 +24,29 @@ class StudyFolder:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        self.output = self.path / "output"
 
     def run_folder(self, run: Run) -> Path:
         return self.path / "runs" / run.name
 
     def output_file(self, run: Run) -> Path:
         """What the run printed, of all attempts."""
-        return self.path / "output" / f"{run.name}.txt"
+        return self.output / f"{run.name}.txt"
 
     def error_file(self, run: Run) -> Path:
         """Why the last attempt ended in an error: one line. The next attempt removes the file."""
-        return self.path / "output" / f"{run.name}.error"
+        return self.output / f"{run.name}.error"
 
     def state(self, run: Run) -> str:
         """The state of a run, as other processes see it too."""
         folder = self.run_folder(run)
         if (folder / "metrics.json").exists():
             return FINISHED
-        if (folder / "settings.json").exists():
-            if is_locked(folder):
-                return RUNNING
-            return ERROR if self.error_file(run).exists() else STOPPED
-        return ERROR if self.error_file(run).exists() else WAITING
+        if is_locked(folder):
+            return RUNNING
+        if self.error_file(run).exists():
+            return ERROR
+        return STOPPED if (folder / "settings.json").exists() else WAITING
 
     def error(self, run: Run) -> str:
         """The line of the error file."""
@@ -55,19 +57,17 @@ class StudyFolder:
 
     def prepare(self, run: Run) -> CommonSettings:
         """The settings with which the run starts, or goes on if it was stopped. An earlier error is forgotten."""
-        self.output_file(run).parent.mkdir(parents=True, exist_ok=True)
         self.error_file(run).unlink(missing_ok=True)
         out = str(self.run_folder(run))
         started = (self.run_folder(run) / "settings.json").exists()
         return replace(run.settings, out=out, resume=out if started else None)
 
-    def keep_study_file(self, path: Path) -> None:
-        """Copy the study file into the folder. Raises InputError if the folder cannot be written."""
+    def create(self) -> None:
+        """Make the folder. Raises InputError."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.path / "study.toml", path.read_text(encoding="utf-8"))
+            self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise InputError(f"{self.path} cannot be made: {error.strerror}") from None
 
     def check(self, runs: list[Run]) -> None:
         """Raise InputError if a run of the folder was made with other settings than the study now asks for."""
@@ -76,17 +76,24 @@ class StudyFolder:
             if path.exists():
                 check_settings(run.settings, read_json_object(path), path)
 
+    def wall_seconds(self, run: Run) -> float:
+        """From the start of a finished run to its end, with loading and evaluation. Too long if it was stopped."""
+        start, end = (self.run_folder(run) / name for name in ("settings.json", "metrics.json"))
+        return end.stat().st_mtime - start.stat().st_mtime
+
 
 def check_settings(settings: CommonSettings, saved: dict[str, Any], path: Path) -> None:
     """Raise InputError if settings.json differs from the settings that the study asks for."""
     for f in fields(settings):
-        if f.name in NOT_COMPARED:
-            continue
         value = getattr(settings, f.name)
+        if f.name in NOT_COMPARED and (f.name not in RESOLVED or value == "auto"):
+            continue
         wanted = absolute(value) if f.name in ("model", "data") else json.loads(json.dumps(value))
-        if saved.get(f.name) != wanted:
-            flag = flag_of(f)
+        actual = saved.get(f.name)
+        if f.name == "device":
+            actual = str(actual).partition(":")[0]  # cuda:0
+        if actual != wanted:
             raise InputError(
-                f"{path} has {flag} {saved.get(f.name)}, the study asks for {wanted}: "
+                f"{path} has {flag_of(f)} {actual}, the study asks for {wanted}: "
                 "delete that run's folder, or give the study another --out"
             )

@@ -1,67 +1,77 @@
-"""What a study shows while it runs: on a terminal a table that is drawn again and again, elsewhere a line a run."""
+"""What a study shows while it runs. On a terminal: a table, redrawn each second. Elsewhere: a line for each run."""
 
-import json
+import shutil
 import sys
-import time
 from collections import Counter
-from pathlib import Path
 
+from tqdm import tqdm
+
+from minbert.files import read_json_object
 from study.folder import ERROR, FINISHED, StudyFolder
-from study.plan import Run, Study
+from study.plan import Run
+from study.results import read_log
 
 ERASE_LINE_ABOVE = "\x1b[1A\x1b[2K"  # the cursor goes up a line, and the line is cleared
 
 
-class Live:
-    """Shows the runs of a study, or of one shard of it."""
+class ProgressDisplay:
+    """Shows the states of these runs, and an estimate of the time left for `jobs` runs at a time."""
 
-    def __init__(self, study: Study, runs: list[Run], folder: StudyFolder, jobs: int):
-        self.study, self.runs, self.folder, self.jobs = study, runs, folder, jobs
+    def __init__(self, runs: list[Run], folder: StudyFolder, jobs: int):
+        self.runs, self.folder, self.jobs = runs, folder, jobs
         self.drawn = 0  # lines of the table on the screen
         self.is_terminal = sys.stdout.isatty()
         self.states = {run.name: folder.state(run) for run in runs}
-        self.results = {run.name: read_result(folder.run_folder(run)) for run in runs if self.is_finished(run)}
+        self.results = {run.name: self.read_result(run) for run in runs if self.states[run.name] == FINISHED}
 
-    def is_finished(self, run: Run) -> bool:
-        return self.states[run.name] == FINISHED
+    def read_result(self, run: Run) -> dict:
+        """The run's metrics.json. Raises InputError if it is damaged."""
+        return read_json_object(self.folder.run_folder(run) / "metrics.json")
 
-    def tell(self, run: Run) -> None:
-        """A run has ended: count it, and print its line where there is no table."""
+    def run_ended(self, run: Run) -> None:
+        """Count a run that has ended, and print its line. On a terminal only errors have a line above the table."""
         state = self.states[run.name] = self.folder.state(run)
-        done = sum(self.is_finished(run) for run in self.runs)
         if state == FINISHED:
-            self.results[run.name] = read_result(self.folder.run_folder(run))
+            self.results[run.name] = self.read_result(run)
             text = describe_result(self.results[run.name])
         else:
             text = f"ERROR: {self.folder.error(run)}" if state == ERROR else state
         if state == ERROR or not self.is_terminal:
             self.erase()
-            print(f"{done}/{len(self.runs)} {run.name}: {text}; {self.time_left()}", flush=True)
+            print(f"{len(self.results)}/{len(self.runs)} {run.name}: {text}; {self.time_left()}", flush=True)
 
     def time_left(self) -> str:
-        """An estimate, from the finished runs of the same method and task, or else of all."""
+        """0:12:30 left"""
         seconds = self.seconds_left()
-        return "time left unknown" if seconds is None else f"{clock(seconds)} left"
+        return "time left unknown" if seconds is None else f"{tqdm.format_interval(seconds)} left"
 
     def seconds_left(self) -> float | None:
-        left = [run for run in self.runs if not self.is_finished(run)]
-        times: dict[tuple | None, list[float]] = {}
+        """An estimate from the finished runs of the same cell, or else of all cells. None if no run is finished."""
+        times: dict[tuple, list[float]] = {}
         for run in self.runs:
-            if seconds := self.results.get(run.name, {}).get("seconds"):
-                times.setdefault(run.cell, []).append(seconds)
-                times.setdefault(None, []).append(seconds)
-        if left and not times:
+            if run.name in self.results:
+                times.setdefault(run.cell, []).append(self.folder.wall_seconds(run))
+        every = [seconds for of_cell in times.values() for seconds in of_cell]
+        left = [run for run in self.runs if run.name not in self.results]
+        if left and not every:
             return None
-        expected = [times.get(run.cell, times.get(None, [])) for run in left]
+        expected = [times.get(run.cell, every) for run in left]
         return sum(sum(values) / len(values) for values in expected) / self.jobs
 
     def refresh(self, under_way: list[Run]) -> None:
-        """Draw the table again, on a terminal."""
-        if self.is_terminal:
-            self.erase()
-            lines = [*self.table(), *(self.progress(run) for run in under_way), self.time_left()]
-            print("\n".join(lines), flush=True)
-            self.drawn = len(lines)
+        """Draw the table again, on a terminal. What does not fit is cut: a line that wraps could not be erased."""
+        if not self.is_terminal:
+            return
+        self.erase()
+        width, height = shutil.get_terminal_size()
+        last = [*(self.progress(run) for run in under_way), self.time_left()]
+        table = self.table()
+        room = max(0, height - 1 - len(last))
+        if len(table) > room:
+            table = [*table[: max(0, room - 1)], f"... {len(table) - max(0, room - 1)} more lines"][:room]
+        lines = [line[: width - 1] for line in [*table, *last]]
+        print("\n".join(lines), flush=True)
+        self.drawn = len(lines)
 
     def erase(self) -> None:
         """Remove the table from the screen."""
@@ -70,12 +80,13 @@ class Live:
         self.drawn = 0
 
     def table(self) -> list[str]:
-        """A line for each method on each task: finished runs, failed runs, mean score."""
-        groups: dict[tuple[str, str], list[Run]] = {}
+        """A line for each cell: finished runs, mean score, failed runs, errors."""
+        cells: dict[tuple, list[Run]] = {}
         for run in self.runs:
-            groups.setdefault((run.task, run.method), []).append(run)
-        width = max(len(f"{task} {method}") for task, method in groups)
-        return [self.table_line(f"{task} {method}".ljust(width), runs) for (task, method), runs in groups.items()]
+            cells.setdefault(run.cell, []).append(run)
+        names = {cell: " ".join([*cell[:2], *(f"{key}={value}" for key, value in cell[2])]) for cell in cells}
+        width = max(map(len, names.values()))
+        return [self.table_line(names[cell].ljust(width), runs) for cell, runs in cells.items()]
 
     def table_line(self, name: str, runs: list[Run]) -> str:
         results = [self.results[run.name] for run in runs if run.name in self.results]
@@ -88,14 +99,9 @@ class Live:
 
     def progress(self, run: Run) -> str:
         """The last line of a run's log."""
-        row = last_log_line(self.folder.run_folder(run))
-        text = f"step {row['step']}/{row['steps']}, loss {row['loss']:.3f}" if row else "starts"
+        rows = read_log(self.folder.run_folder(run))
+        text = f"step {rows[-1]['step']}/{rows[-1]['steps']}, loss {rows[-1]['loss']:.3f}" if rows else "starts"
         return f"> {run.name}: {text}"
-
-
-def read_result(folder: Path) -> dict:
-    """metrics.json: score, failed, failure, seconds."""
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def describe_result(result: dict) -> str:
@@ -104,22 +110,3 @@ def describe_result(result: dict) -> str:
         return f"FAILED: {result['failure']}"
     failed = f", FAILED: {result['failure']}" if result["failed"] else ""
     return f"score {result['score']:.4f} ({result['seconds']:.0f} s){failed}"
-
-
-def last_log_line(folder: Path) -> dict | None:
-    """The newest whole line of log.jsonl."""
-    try:
-        lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        try:
-            return json.loads(line)
-        except ValueError:  # half written
-            continue
-    return None
-
-
-def clock(seconds: float) -> str:
-    """3:07:09"""
-    return time.strftime(f"{int(seconds) // 3600}:%M:%S", time.gmtime(seconds))

@@ -11,7 +11,7 @@ from minbert.errors import InputError
 from minbert.training.arguments import saved_value
 from minbert.training.settings import CommonSettings, MultitaskSettings, Settings, flag_of
 from regularizers import OPTIONS, build
-from study.study_file import Changes, StudyFile, check_keys, read_study_file
+from study.study_file import Overrides, StudyFile, check_keys, read_study_file
 from train import fill_in_defaults
 
 OF_THE_STUDY = ("task", "tasks", "seed", "init_seed", "data_seed", "out", "resume")  # no file sets these
@@ -29,7 +29,7 @@ class Run:
 
     @property
     def cell(self) -> tuple:
-        """What the runs share that differ only in the seed."""
+        """The key of the run's cell: task, method, point of the grid."""
         return self.task, self.method, tuple(self.point.items())
 
 
@@ -45,15 +45,16 @@ class Study:
         return self.file.name
 
 
-def load_study(path: Path | str, changes: Changes) -> Study:
+def load_study(path: Path | str, overrides: Overrides) -> Study:
     """Read a study file, apply the command line's changes, and resolve the settings of every run.
 
     Raises InputError that names the file and the key, or the method and the task.
     """
     try:
-        file = read_study_file(Path(path), changes)
+        file = read_study_file(Path(path), overrides)
         runs = list(plan_runs(file))
         check_names([run.name for run in runs])
+        check_baselines(file, runs)
         return Study(file, runs)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -119,8 +120,8 @@ def merged_settings(file: StudyFile, task: str, method: str) -> dict[str, Any]:
         given = {key: value for key, value in layer.items() if not isinstance(value, dict)}
         check_keys(given, list(known), where)
         merged |= {known[key].name: value for key, value in given.items()}
-    own = names_of(merged.get("option"))
-    changes = [item for item in file.hyper_parameters if item.partition(".")[0] in own]
+    options = names_of(merged.get("option", "finetune"))
+    changes = [item for item in file.hyper_parameters if item.partition(".")[0] in options]
     if changes:
         merged["method_settings"] = change_hyper_parameters(merged.get("method_settings", []), changes)
     return merged
@@ -128,8 +129,8 @@ def merged_settings(file: StudyFile, task: str, method: str) -> dict[str, Any]:
 
 def check_hyper_parameters(file: StudyFile) -> None:
     """Raise InputError for --set smart.eps=1e-3 if no method uses smart."""
-    options = [file.settings.get("option"), *(of_method.get("option") for of_method in file.methods.values())]
-    used = set().union(*map(names_of, options))
+    tables = [file.settings, file.changed_settings, *file.methods.values()]
+    used = set().union(*(names_of(table.get("option", "finetune")) for table in tables))
     for item in file.hyper_parameters:
         if (name := item.partition(".")[0]) not in used:
             what = "no chosen method uses it" if name in OPTIONS else "there is no such option"
@@ -159,7 +160,7 @@ def expand_grid(merged: dict[str, Any], program: type[CommonSettings]) -> Iterat
             raise InputError(f"{by_name[name][0]}: the list is empty")
     for point in itertools.product(*(merged[name] for name in grid)):
         chosen = dict(zip(grid, point, strict=True))
-        yield merged | chosen, {by_name[name][0]: short(value) for name, value in chosen.items()}
+        yield merged | chosen, {by_name[name][0]: format_grid_value(value) for name, value in chosen.items()}
 
 
 def is_grid(f: Field, value: Any) -> bool:
@@ -169,7 +170,7 @@ def is_grid(f: Field, value: Any) -> bool:
     return not f.metadata["many"] or (len(value) > 0 and isinstance(value[0], list))
 
 
-def short(value: Any) -> Any:
+def format_grid_value(value: Any) -> Any:
     """A value of a grid as reports and folder names show it: ["smart.eps=1e-3"] -> smart.eps=1e-3"""
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
@@ -197,9 +198,38 @@ def run_name(task: str, method: str, point: dict[str, Any], settings: CommonSett
 
 
 def check_names(names: list[str]) -> None:
-    """Raise InputError if two runs would share a folder."""
+    """Raise InputError if two runs would share a folder: two values of a grid are equal, or differ only in symbols."""
     seen = set()
     for name in names:
         if name in seen:
-            raise InputError(f"two runs would have the name {name}: a grid has a value twice")
+            raise InputError(f"two values of a grid give the same folder name {name}")
         seen.add(name)
+
+
+def check_baselines(file: StudyFile, runs: list[Run]) -> None:
+    """Raise InputError for a comparison that cannot be made, because the two grids have no point in common.
+
+    A method is compared with the baseline's runs at the same point, or with the only point that the baseline has.
+    """
+    points: dict[tuple[str, str], list[dict]] = {}
+    for run in runs:
+        of_method = points.setdefault((run.task, run.method), [])
+        if run.point not in of_method:
+            of_method.append(run.point)
+    for (task, method), of_method in points.items():
+        baseline = file.baselines.get(method)
+        of_baseline = points.get((task, baseline), [])
+        if len(of_baseline) > 1 and not any(point in of_baseline for point in of_method):
+            raise InputError(
+                f"compare_with: no run of {method} on {task} has the settings of a run of {baseline}; "
+                "give both the same grid"
+            )
+
+
+def choose_shard(runs: list[Run], part: int, count: int) -> list[Run]:
+    """The runs of part `part` of `count`, which do not depend on what is finished.
+
+    Each seed starts at another part. Otherwise one part could get all runs of the slowest method.
+    """
+    cells = len({run.cell for run in runs})
+    return [run for i, run in enumerate(runs) if (i + i // cells) % count == part - 1]

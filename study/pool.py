@@ -15,9 +15,10 @@ from types import FrameType
 import train
 from study.folder import FINISHED, RUNNING, StudyFolder
 from study.plan import Run
-from study.worker import FAILED, STOPPED, job
+from study.worker import ERROR, STOPPED, job_line
 
 ROOT = Path(train.__file__).resolve().parent
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 POLL_SECONDS = 1.0  # between two looks at the clock, at signals, and at the runs of other processes
 
 
@@ -38,16 +39,18 @@ class Worker:
             start_new_session=True,  # Ctrl-C reaches the study alone, which then ends its workers in order
         )
         self.run: Run | None = None
+        self.is_closing = False  # it gets no more runs, and ends
 
     def start(self, run: Run, folder: StudyFolder) -> None:
         """Ask for a run."""
         self.run = run
-        line = job(run.name, folder.prepare(run), str(folder.output_file(run)))
+        line = job_line(run.name, folder.prepare(run), str(folder.output_file(run)))
         with suppress(BrokenPipeError):  # if the process has died, its closed output says so
             print(line, file=self.process.stdin, flush=True)
 
     def stop(self) -> None:
         """No more runs. A run that trains stops after its step."""
+        self.is_closing = True
         with suppress(BrokenPipeError):
             self.process.stdin.close()
 
@@ -57,20 +60,20 @@ def python_path() -> list[str]:
 
 
 class Stop:
-    """A context that notes SIGINT and SIGTERM. The second one raises KeyboardInterrupt."""
+    """A context that notes SIGINT, SIGTERM and SIGHUP. The second one raises KeyboardInterrupt."""
 
     def __init__(self):
         self.signal = 0
 
     def __enter__(self) -> "Stop":
-        self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {number: signal.signal(number, self.handle) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-    def note(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
@@ -79,7 +82,7 @@ class Stop:
 class Pool:
     """Trains runs in `jobs` processes, each run in one of them.
 
-    `tell(run)` is called after each attempt, and `refresh(runs under way)` about once a second.
+    `run_ended(run)` is called after each attempt, and `refresh(runs under way)` about once a second.
     """
 
     def __init__(
@@ -87,10 +90,11 @@ class Pool:
         folder: StudyFolder,
         jobs: int,
         threads: int | None,
-        tell: Callable[[Run], object],
+        run_ended: Callable[[Run], object],
         refresh: Callable[[list[Run]], object],
     ):
-        self.folder, self.jobs, self.threads, self.tell, self.refresh = folder, jobs, threads, tell, refresh
+        self.folder, self.jobs, self.threads = folder, jobs, threads
+        self.run_ended, self.refresh = run_ended, refresh
         self.waiting: list[Run] = []
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
@@ -104,7 +108,7 @@ class Pool:
         with Stop() as stop:
             try:
                 while not stop.signal and (self.waiting or self.workers):
-                    self.give_work()
+                    self.assign_runs()
                     self.listen()
                 for worker in self.workers:
                     worker.stop()
@@ -115,10 +119,10 @@ class Pool:
                     worker.process.kill()
         return stop.signal
 
-    def give_work(self) -> None:
+    def assign_runs(self) -> None:
         """Give each idle worker a run. Start workers that are missing, and end those that are not needed any more."""
         for worker in self.workers:
-            if worker.run is None and (run := self.next_run()):
+            if worker.run is None and not worker.is_closing and (run := self.next_run()):
                 worker.start(run, self.folder)
         while len(self.workers) < self.jobs and (run := self.next_run()):
             worker = Worker(self.threads)
@@ -137,35 +141,38 @@ class Pool:
             if state != RUNNING:
                 self.waiting.remove(run)
             if state == FINISHED:  # by another process
-                self.tell(run)
+                self.run_ended(run)
             elif state != RUNNING:
                 return run
         return None
 
     def listen(self) -> None:
         """Wait for answers, for at most POLL_SECONDS."""
-        events = self.selector.select(POLL_SECONDS) if self.workers else time.sleep(POLL_SECONDS)
-        for key, _ in events or ():
+        if not self.workers:  # all runs that are left are under way in other processes
+            time.sleep(POLL_SECONDS)
+            return
+        for key, _ in self.selector.select(POLL_SECONDS):
             worker = key.data
             line = worker.process.stdout.readline()
             if line:
-                self.take_answer(worker, json.loads(line))
+                self.handle_answer(worker, json.loads(line))
             else:
-                self.bury(worker)
+                self.remove(worker)
         self.refresh([worker.run for worker in self.workers if worker.run])
 
-    def take_answer(self, worker: Worker, answer: dict) -> None:
+    def handle_answer(self, worker: Worker, answer: dict) -> None:
         run, worker.run = worker.run, None
-        if answer["end"] == STOPPED:
+        state = self.folder.state(run)
+        # A worker stops when the study does, or when somebody sends it a signal: then the run goes on later. An error
+        # while another process has the run means only that the other process was faster.
+        if answer["end"] == STOPPED or (answer["end"] == ERROR and state in (RUNNING, FINISHED)):
+            self.waiting.append(run)
             return
-        if answer["end"] == FAILED:
-            if self.folder.state(run) in (RUNNING, FINISHED):  # another process was faster: wait for it
-                self.waiting.append(run)
-                return
+        if answer["end"] == ERROR:
             self.folder.note_error(run, answer["error"])
-        self.tell(run)
+        self.run_ended(run)
 
-    def bury(self, worker: Worker) -> None:
+    def remove(self, worker: Worker) -> None:
         """The process has ended: in order, or in the middle of a run."""
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
@@ -175,4 +182,4 @@ class Pool:
             how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
             why = "; was the memory full?" if status == -signal.SIGKILL else ""
             self.folder.note_error(worker.run, f"the process ended {how}{why}")
-            self.tell(worker.run)
+            self.run_ended(worker.run)

@@ -1,4 +1,4 @@
-"""A study file (TOML), checked, with the command line's changes. docs/studies.md has the format."""
+"""A study file (TOML), checked, with the command line's overrides. docs/studies.md has the format."""
 
 import difflib
 import re
@@ -16,12 +16,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+=._-]*")  # a study's or a method's: p
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What the command line changes in a study file. None and () change nothing."""
+class Overrides:
+    """What the command line changes in a study file. () changes nothing."""
 
     tasks: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()  # one number: so many seeds
+    seeds: tuple[int, ...] = ()  # one number N: the seeds 0 to N - 1
     settings: tuple[str, ...] = ()  # lr=1e-5, or smart.eps=1e-3 for the methods that use smart
 
 
@@ -43,8 +43,8 @@ class StudyFile:
     hyper_parameters: list[str] = field(default_factory=list)  # from the command line: smart.eps=1e-3
 
 
-def read_study_file(path: Path, changes: Changes) -> StudyFile:
-    """Read a study file and apply the command line's changes.
+def read_study_file(path: Path, overrides: Overrides) -> StudyFile:
+    """Read a study file and apply the command line's overrides.
 
     Raises InputError for a file that is not TOML, an unknown key, and a value of the wrong shape.
     """
@@ -53,25 +53,27 @@ def read_study_file(path: Path, changes: Changes) -> StudyFile:
     for key in ("score", "settings", "methods", "paper"):
         if not isinstance(content.get(key, {}), dict):
             raise InputError(f"{key} must be a table: [{key}]")
-    methods = read_methods(content.get("methods", {}))
-    settings, hyper_parameters = read_changes(changes.settings)
-    tasks = list(changes.tasks) or content.get("tasks", ["rte"])
+    methods = check_methods(content.get("methods", {}))
+    settings, hyper_parameters = split_overrides(overrides.settings)
+    tasks = content.get("tasks", ["rte"])
     check_tasks(tasks)
-    for where, table in [("settings", content.get("settings", {})), *methods.items()]:
-        for key, value in table.items():
-            if isinstance(value, dict):
-                check_task(key, f"[{where}.{key}]")
+    check_task_tables("settings", content.get("settings", {}), tasks)
+    for name, table in methods.items():
+        check_task_tables(f"methods.{name}", table, tasks)
+    if overrides.tasks:
+        tasks = list(overrides.tasks)
+        check_tasks(tasks)
     return StudyFile(
         name=check_name(content.get("name", path.stem), "name"),
         about=" ".join(str(content.get("about", "")).split()),
         tasks=tasks,
-        seeds=one_or_many(changes.seeds) or content.get("seeds", 10),
-        methods=choose(methods, changes.methods),
+        seeds=one_or_many(overrides.seeds) or content.get("seeds", 10),
+        methods=choose(methods, overrides.methods),
         settings=content.get("settings", {}),
-        baselines=read_baselines(content.get("compare_with", {}), methods),
-        levene=read_center(content.get("levene", "median")),
-        metrics=read_metrics(content.get("score", {})),
-        paper=read_paper(content.get("paper", {}), methods),
+        baselines=check_baselines(content.get("compare_with", {}), methods),
+        levene=check_center(content.get("levene", "median")),
+        metrics=check_metrics(content.get("score", {})),
+        paper=check_paper(content.get("paper", {}), methods),
         changed_settings=settings,
         hyper_parameters=hyper_parameters,
     )
@@ -118,7 +120,14 @@ def check_tasks(tasks: Any) -> None:
     names = [name for entry in tasks for name in scored_names(entry)]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"tasks: {name} is there twice")
+            raise InputError(f"tasks: {name} appears twice")
+
+
+def check_task_tables(where: str, table: dict[str, Any], tasks: list[str]) -> None:
+    """Raise InputError for a table of settings for a task that the file does not train: it would have no effect."""
+    for key, value in table.items():
+        if isinstance(value, dict) and key not in tasks:
+            raise InputError(f"[{where}.{key}] has no effect: {key} is not in tasks, which has {', '.join(tasks)}")
 
 
 def scored_names(entry: str) -> list[str]:
@@ -127,9 +136,9 @@ def scored_names(entry: str) -> list[str]:
     return [entry, *names] if len(names) > 1 else [entry]
 
 
-def read_methods(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def check_methods(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not table:
-        raise InputError('there are no methods: a table [methods.plain] with option = "finetune" is one')
+        raise InputError('the file has no methods: add [methods.plain] with option = "finetune"')
     for name, settings in table.items():
         check_name(name, "method")
         if not isinstance(settings, dict):
@@ -149,7 +158,7 @@ def check_method(name: Any, methods: dict[str, Any], where: str) -> None:
         raise InputError(f"{where}: {name!r} is not a method; the methods are {', '.join(methods)}")
 
 
-def read_baselines(value: Any, methods: dict[str, Any]) -> dict[str, str]:
+def check_baselines(value: Any, methods: dict[str, Any]) -> dict[str, str]:
     """compare_with = "plain" compares every other method with plain; a table names each method's baseline."""
     baselines = {name: value for name in methods if name != value} if isinstance(value, str) else value
     if not isinstance(baselines, dict):
@@ -162,13 +171,13 @@ def read_baselines(value: Any, methods: dict[str, Any]) -> dict[str, str]:
     return baselines
 
 
-def read_center(value: Any) -> str:
+def check_center(value: Any) -> str:
     if value not in ("median", "mean"):
         raise InputError(f'levene must be "median" or "mean", not {value!r}')
     return value
 
 
-def read_metrics(table: dict[str, Any]) -> dict[str, str]:
+def check_metrics(table: dict[str, Any]) -> dict[str, str]:
     for task, metric in table.items():
         if task not in TASKS:
             raise InputError(f"[score]: {task!r} is not a task")
@@ -177,7 +186,7 @@ def read_metrics(table: dict[str, Any]) -> dict[str, str]:
     return table
 
 
-def read_paper(table: dict[str, Any], methods: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+def check_paper(table: dict[str, Any], methods: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     for method, tasks in table.items():
         check_method(method, methods, "[paper]")
         for task, numbers in tasks.items() if isinstance(tasks, dict) else [("", None)]:
@@ -196,7 +205,7 @@ def one_or_many(seeds: tuple[int, ...]) -> int | list[int]:
     return seeds[0] if len(seeds) == 1 else list(seeds)
 
 
-def read_changes(items: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+def split_overrides(items: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
     """--set lr=1e-5 smart.eps=1e-3 -> ({"lr": 1e-5}, ["smart.eps=1e-3"]). A value is TOML, or else text."""
     settings: dict[str, Any] = {}
     hyper_parameters = []

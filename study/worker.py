@@ -26,10 +26,10 @@ from minbert.training.settings import CommonSettings, MultitaskSettings, Setting
 from regularizers import build
 from train import one_line
 
-ENDED, STOPPED, FAILED = "ended", "stopped", "error"  # how an attempt ended
+ENDED, STOPPED, ERROR = "ended", "stopped", "error"  # how an attempt ended
 
 
-def job(name: str, settings: CommonSettings, output: str) -> str:
+def job_line(name: str, settings: CommonSettings, output: str) -> str:
     """The line that asks a worker for a run. `output` is the file for what the run prints."""
     return json.dumps({"name": name, "multitask": settings.multitask, "settings": asdict(settings), "output": output})
 
@@ -40,12 +40,12 @@ def main() -> None:
     is_training = threading.Event()
     threading.Thread(target=read_jobs, args=(jobs, is_training), daemon=True).start()
     inputs = Inputs()
-    while (wanted := jobs.get()) is not None:
+    while (job := jobs.get()) is not None:
         is_training.set()
-        with output_to(wanted["output"]):
-            answer = train(wanted, inputs)
+        with output_to(job["output"]):
+            answer = train_run(job, inputs)
         is_training.clear()
-        print(json.dumps({"name": wanted["name"], **answer}), file=answers, flush=True)
+        print(json.dumps({"name": job["name"], **answer}), file=answers, flush=True)
 
 
 def read_jobs(jobs: queue.Queue, is_training: threading.Event) -> None:
@@ -74,10 +74,10 @@ def redirect(file: TextIO) -> None:
         os.dup2(file.fileno(), descriptor)
 
 
-def train(wanted: dict[str, Any], inputs: Inputs) -> dict[str, str]:
+def train_run(job: dict[str, Any], inputs: Inputs) -> dict[str, str]:
     """Train one run. Returns how the attempt ended: {"end": ...} and for an error {"error": one line}."""
     try:
-        settings = read_settings(wanted)
+        settings = read_settings(job)
         method = build(settings.option, settings.method_settings)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             fine_tune(settings, method, runtime, inputs=inputs)
@@ -86,13 +86,13 @@ def train(wanted: dict[str, Any], inputs: Inputs) -> dict[str, str]:
     except TrainingError as error:  # the loss was not finite: a result, which the run folder holds
         print(error, flush=True)
     except Exception as error:  # of this run only: the study goes on with the others
-        return {"end": FAILED, "error": describe(error)}
+        return {"end": ERROR, "error": describe(error)}
     return {"end": ENDED}
 
 
-def read_settings(wanted: dict[str, Any]) -> CommonSettings:
-    program = MultitaskSettings if wanted["multitask"] else Settings
-    return program(**{f.name: saved_value(f, wanted["settings"][f.name]) for f in fields(program)})
+def read_settings(job: dict[str, Any]) -> CommonSettings:
+    program = MultitaskSettings if job["multitask"] else Settings
+    return program(**{f.name: saved_value(f, job["settings"][f.name]) for f in fields(program)})
 
 
 def describe(error: Exception) -> str:

@@ -19,15 +19,16 @@ COMPILED_ROUND_TO = 32  # With --compile lengths are multiples of it: few shapes
 
 
 class Inputs:
-    """Reads files. One object can serve many runs of a process (study/): it reads and tokenizes each file once.
+    """Reads files. It keeps examples, tokenizers and tokenized data for the next run of the process (study/).
 
-    The weights are read again for each run: the file is mapped, which takes milliseconds.
+    The encoder is built again for each run: the random numbers of the heads follow the encoder's. The file with the
+    weights is mapped, so the system keeps it in memory between the runs.
     """
 
     def __init__(self):
         self.loaded: dict[tuple, Any] = {}
 
-    def once(self, load: Callable, *arguments) -> Any:
+    def cached(self, load: Callable, *arguments) -> Any:
         """load(*arguments), or what it returned before for the same arguments."""
         key = load, *arguments
         if key not in self.loaded:
@@ -37,19 +38,19 @@ class Inputs:
     def examples(self, task: Task, settings: CommonSettings) -> dict[str, Examples]:
         """By split: everything that the run trains on, scores or predicts. Raises InputError as read_examples does."""
         splits = ("train", *splits_to_predict(task, settings))
-        return {split: self.once(read_rows, task, settings.data, split, size_of(split, settings)) for split in splits}
+        return {split: self.cached(read_rows, task, settings.data, split, size_of(split, settings)) for split in splits}
 
     def datasets(self, task: Task, settings: CommonSettings) -> dict[str, Dataset]:
         """By split: the same, tokenized."""
         round_to = COMPILED_ROUND_TO if settings.compile else 1
         return {
-            split: self.once(Dataset, task, rows, self.tokenizer(settings), settings.max_length, round_to)
+            split: self.cached(Dataset, task, rows, self.tokenizer(settings), settings.max_length, round_to)
             for split, rows in self.examples(task, settings).items()
         }
 
     def tokenizer(self, settings: CommonSettings) -> Tokenizer:
         """The tokenizer of the run's model. Raises InputError."""
-        return self.once(load_tokenizer, find_model(settings.model))
+        return self.cached(load_tokenizer, find_model(settings.model))
 
     def model(self, tasks: list[Task], settings: CommonSettings) -> SentenceModel:
         """The pretrained encoder with fresh heads. Raises InputError."""
@@ -60,7 +61,7 @@ class Inputs:
 
     def check_model(self, tasks: list[Task], settings: CommonSettings) -> None:
         """Raise InputError if the model cannot read these inputs: too long, or other ids than its tokenizer's."""
-        config = self.once(BertConfig.from_json, find_model(settings.model) / "config.json")
+        config = self.cached(BertConfig.from_json, find_model(settings.model) / "config.json")
         largest_id = len(self.tokenizer(settings)) - 1
         config.check_input(largest_id, settings.max_length, max(task.segments for task in tasks))
 

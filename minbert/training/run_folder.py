@@ -111,11 +111,8 @@ class RunFolder:
         has the lock.
         """
         lock_file = (self.path / "settings.json").open("rb")
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{self.path}: another process is at work on this run") from None
+        if not lock_within(lock_file, seconds=1.0):
+            raise InputError(f"{self.path}: another process is at work on this run")
         for path in self.path.rglob(".*"):
             if path.is_file():
                 path.unlink()
@@ -204,6 +201,20 @@ class RunFolder:
         """The first fields of metrics.json."""
         s = self.settings
         return {"task": s.title, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev", "keep": s.keep}
+
+
+def lock_within(file: Any, seconds: float) -> bool:
+    """Lock a file for this process alone. False if another process keeps it. (is_locked has it for a moment.)"""
+    end = time.monotonic() + seconds
+    while fcntl is not None:  # Windows has no such locks
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+    return True
 
 
 def is_locked(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from minbert.training.arguments import parse_settings
 from minbert.training.settings import Settings
 from study.__main__ import make_parser, read_changes
 from study.plan import Run, Study, load_study
-from study.study_file import Changes
+from study.study_file import Overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ROOT / "papers"
@@ -52,7 +52,7 @@ RECIPES = {
 @cache
 def load(name: str) -> Study:
     """A study file with the sample's model, which is of the BERT family: no weights need to be downloaded."""
-    return load_study(PAPERS / name, Changes(settings=(f"model={sample.MODEL}",)))
+    return load_study(PAPERS / name, Overrides(settings=(f"model={sample.MODEL}",)))
 
 
 def read(name: str) -> dict:

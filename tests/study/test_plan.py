@@ -8,18 +8,18 @@ from minbert.errors import InputError
 from minbert.training.arguments import parse_settings
 from minbert.training.settings import MultitaskSettings, Settings
 from regularizers import build
-from study.plan import load_study
-from study.study_file import Changes
+from study.plan import choose_shard, load_study
+from study.study_file import Overrides
 
 PLAIN = "[methods.plain]\noption = 'finetune'\n"
 
 
 @pytest.fixture
 def load(tmp_path):
-    def load_text(text: str, **changes):
+    def load_text(text: str, **overrides):
         path = tmp_path / "study.toml"
         path.write_text(text, encoding="utf-8")
-        return load_study(path, Changes(**changes))
+        return load_study(path, Overrides(**overrides))
 
     return load_text
 
@@ -119,7 +119,7 @@ MISTAKES = [
     ("settings = {epochs = 'two'}", {}, "method plain on rte: epochs cannot be 'two'"),
     ("settings = {epochs = 0}", {}, "method plain on rte: --epochs must be at least 1, not 0"),
     ("settings = {epochs = []}", {}, "epochs: the list is empty"),
-    ("settings = {epochs = [2, 2]}", {}, "rte-plain-epochs=2-seed0: a grid has a value twice"),
+    ("settings = {epochs = [2, 2]}", {}, "two values of a grid give the same folder name rte-plain-epochs=2-seed0"),
     ("settings = {set = 'smart.eps=1'}", {}, "set cannot be 'smart.eps=1'"),
     (
         "settings = {set = ['smart.eps=1']}",
@@ -138,8 +138,48 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("line, changes, message", MISTAKES)
-def test_a_mistake_is_named_before_any_run(load, tmp_path, line, changes, message):
+@pytest.mark.parametrize("line, overrides, message", MISTAKES)
+def test_a_mistake_is_named_before_any_run(load, tmp_path, line, overrides, message):
     with pytest.raises(InputError) as error:
-        load(line + "\n" + PLAIN, **changes)
+        load(line + "\n" + PLAIN, **overrides)
     assert message in str(error.value) and str(error.value).startswith(f"{tmp_path / 'study.toml'}: ")
+
+
+GRID = """
+compare_with = "plain"
+[methods.plain]
+lr = [1e-4, 2e-4]
+[methods.smart]
+option = "smart"
+lr = {lr}
+"""
+
+
+@pytest.mark.parametrize("lr", ["[2e-4, 5e-4]", "[1e-4, 2e-4]"])
+def test_grids_with_a_common_point_can_be_compared(load, lr):
+    assert load(GRID.format(lr=lr)).file.baselines == {"smart": "plain"}
+
+
+@pytest.mark.parametrize("lr", ["3e-4", "[3e-4, 5e-4]"])
+def test_a_comparison_without_a_common_point_is_refused(load, lr):
+    with pytest.raises(
+        InputError, match="no run of smart on rte has the settings of a run of plain; give both the same"
+    ):
+        load(GRID.format(lr=lr))
+
+
+def test_a_baseline_with_one_point_is_compared_with_every_point(load):
+    text = GRID.replace("lr = [1e-4, 2e-4]\n", "").format(lr="[3e-4, 5e-4]")
+    assert len(load(text).runs) == 30
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_shards_are_disjoint_and_share_every_cell(load, count):
+    text = "tasks = ['rte', 'cola']\nseeds = 14\n[methods.a]\n[methods.b]\nepochs = 1\n"
+    runs = load(text).runs
+    shards = [choose_shard(runs, part, count) for part in range(1, count + 1)]
+    names = [run.name for shard in shards for run in shard]
+    assert sorted(names) == sorted(run.name for run in runs)
+    for cell in {run.cell for run in runs}:
+        shares = [sum(run.cell == cell for run in shard) for shard in shards]
+        assert max(shares) - min(shares) <= 1

@@ -92,9 +92,9 @@ def test_a_run_of_a_study_equals_the_run_alone(mixed, model_folder, data, tmp_pa
 
 def test_a_run_with_a_mistake_does_not_stop_the_others(mixed):
     out, status, output = mixed
-    assert status == 1
+    assert status == 1, output
     assert "10 of 12 runs finished" in output.splitlines()[-1] and "2 with an error" in output.splitlines()[-1]
-    assert "rte-too-few-seed0: ERROR: " in output and "examples" in output
+    assert "rte-too-few-seed0: ERROR: " in output and "needs 128 inputs" in output
     assert len(results(out)) == 10
     assert "rte-too-few-seed0" in (out / "report.md").read_text(encoding="utf-8")
     assert (out / "output" / "rte-too-few-seed0.error").exists()
@@ -119,24 +119,42 @@ def test_finished_runs_are_not_trained_again(mixed, monkeypatch, capsys):
     monkeypatch.setattr("study.report.write_report", lambda *_: None)
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
     flags = ["--tasks", "rte", "sst5+sts", "--seeds", "2", "--methods", "plain", "smart", "--out", str(out)]
-    assert main([str(out / "study.toml"), *flags]) == 0
+    assert main([str(out.parent / "mixed.toml"), *flags]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
     assert capsys.readouterr().out.startswith("8 of 8 runs finished")
 
 
 def test_the_list_names_states_and_trains_nothing(mixed, capsys):
     out, _, _ = mixed
-    assert main([str(out / "study.toml"), "--tasks", "rte", "--seeds", "3", "--out", str(out), "--list"]) == 0
+    assert main([str(out.parent / "mixed.toml"), "--tasks", "rte", "--seeds", "3", "--out", str(out), "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "finished  rte-smart-seed1" in lines and "waiting   rte-plain-seed2" in lines
     assert any(line.startswith("error     rte-too-few-seed0: ") for line in lines)
-    assert lines[-1].startswith("4 finished, 2 error, 3 waiting; 0:00:0") and lines[-1].endswith(" left")
+    assert lines[-1].startswith("4 finished, 2 error, 3 waiting; 00:") and lines[-1].endswith(" left")
 
 
 def test_a_changed_setting_is_refused(mixed, capsys):
     out, _, _ = mixed
-    assert main([str(out / "study.toml"), "--seeds", "2", "--out", str(out), "--set", "epochs=1"]) == 2
+    assert main([str(out.parent / "mixed.toml"), "--seeds", "2", "--out", str(out), "--set", "epochs=1"]) == 2
     assert "settings.json has --epochs 2, the study asks for 1: delete that run's folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change, message", [("precision=bf16", "--precision fp32"), ("batch-size=8", "--batch-size 16")]
+)
+def test_numbers_of_other_settings_are_not_mixed(mixed, capsys, change, message):
+    out, _, _ = mixed
+    assert main([str(out.parent / "mixed.toml"), "--seeds", "2", "--out", str(out), "--set", change, "--list"]) == 2
+    assert f"settings.json has {message}, the study asks for " in capsys.readouterr().err
+
+
+def test_a_report_trains_nothing(mixed, monkeypatch, capsys):
+    out, _, _ = mixed
+    calls = []
+    monkeypatch.setattr("study.report.write_report", lambda path, info, cells: calls.append((path, len(cells))))
+    assert main([str(out.parent / "mixed.toml"), "--tasks", "rte", "--seeds", "3", "--out", str(out), "--report"]) == 1
+    assert calls == [(out, 3)]
+    assert capsys.readouterr().out.startswith("4 of 9 runs finished, ")
 
 
 LONG = """

@@ -3,7 +3,7 @@
 import pytest
 
 from minbert.errors import InputError
-from study.study_file import Changes, read_study_file
+from study.study_file import Overrides, read_study_file
 
 GOOD = """
 tasks = ["rte", "sst5+sts"]
@@ -26,10 +26,10 @@ mean = 72.23
 
 @pytest.fixture
 def read(tmp_path):
-    def read_text(text: str, **changes):
+    def read_text(text: str, **overrides):
         path = tmp_path / "some-study.toml"
         path.write_text(text, encoding="utf-8")
-        return read_study_file(path, Changes(**changes))
+        return read_study_file(path, Overrides(**overrides))
 
     return read_text
 
@@ -63,8 +63,8 @@ MISTAKES = [
     ("tasks = ['rt']", "'rt' is not a task; the tasks are cola"),
     ("tasks = 'rte'", "tasks must be a list"),
     ("tasks = []", "tasks must be a list"),
-    ("tasks = ['rte', 'rte']", "tasks: rte is there twice"),
-    ("tasks = ['sts', 'sst5+sts']", "tasks: sts is there twice"),
+    ("tasks = ['rte', 'rte']", "tasks: rte appears twice"),
+    ("tasks = ['sts', 'sst5+sts']", "tasks: sts appears twice"),
     ("compare_with = 'plan'", "compare_with: 'plan' is not a method; the methods are plain"),
     ("compare_with = {plain = 'plain'}", "plain is compared with itself"),
     ("compare_with = 3", "compare_with must be a method or a table"),
@@ -72,7 +72,8 @@ MISTAKES = [
     ("score = 'f1'", "score must be a table"),
     ("score = {mrpc = 'f2'}", "mrpc has the metrics accuracy, f1, not 'f2'"),
     ("score = {mrp = 'f1'}", "'mrp' is not a task"),
-    ("settings = {rtte = {epochs = 2}}", "[settings.rtte]: 'rtte' is not a task"),
+    ("settings = {rtte = {epochs = 2}}", "[settings.rtte] has no effect: rtte is not in tasks, which has rte"),
+    ("settings = {cola = {epochs = 2}}", "[settings.cola] has no effect: cola is not in tasks, which has rte"),
     ("paper = {plain = {rte = {avg = 1}}}", "[paper.plain.rte] has the unknown key avg"),
     ("paper = {plain = {rte = {mean = 'x'}}}", "[paper.plain.rte] must hold numbers"),
     ("paper = {plain = {mean = 1}}", "[paper.plain] must hold tables"),
@@ -88,7 +89,7 @@ def test_a_mistake_is_named(read, line, message):
 
 
 @pytest.mark.parametrize(
-    "methods, message", [("", "there are no methods"), ("methods = {a = 1}", "methods.a must be a")]
+    "methods, message", [("", "the file has no methods: add "), ("methods = {a = 1}", "methods.a must be a")]
 )
 def test_methods_are_tables(read, methods, message):
     with pytest.raises(InputError, match=message):
@@ -97,7 +98,7 @@ def test_methods_are_tables(read, methods, message):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_study_file(tmp_path / "none.toml", Changes())
+        read_study_file(tmp_path / "none.toml", Overrides())
 
 
 @pytest.mark.parametrize("changes", [{"methods": ("smrt",)}, {"tasks": ("rtte",)}, {"settings": ("lr",)}])
