@@ -1,6 +1,6 @@
-"""From the run folders of a study to rows, and from rows to cells."""
+"""From the run folders of a study to rows, from rows to cells, and the facts about the whole study."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,15 @@ import train
 from minbert.data.predictions import read_predictions
 from minbert.data.tasks import TASKS
 from minbert.files import read_json_object
-from minbert.training.settings import flag_of
-from study.comparisons import point_key
 from study.folder import FINISHED, NOT_COMPARED, StudyFolder
-from study.plan import Run, Study
-from study.report import StudyInfo
-from study.results import Cell, Row
-from study.seeds import agreement
+from study.formats import join
+from study.plan import Run, Study, settings_fields
+from study.results import Cell, Numbers, Row, StudyInfo
+from study.seed_effects import agreement
 from study.study_file import scored_names
 
 ROOT = Path(train.__file__).resolve().parent
+OF_A_METHOD = ("option", "set")  # settings that define a method: always shown with it
 
 
 def load_rows(study: Study, folder: StudyFolder) -> dict[str, Row]:
@@ -35,7 +34,7 @@ def load_row(run: Run, folder: Path, metric: str | None) -> Row:
     """Read a run's metrics.json. `metric` replaces the score of a run of train.py, in the history too."""
     values = read_json_object(folder / "metrics.json")
     history = [score_by(metric, epoch) for epoch in values["history"] or []]
-    kept = next((epoch for epoch in history if epoch["epoch"] == values["kept_epoch"]), {})
+    scored = next((epoch for epoch in history if epoch["epoch"] == values["kept_epoch"]), {})
     return Row(
         task=run.task,
         method=run.method,
@@ -43,11 +42,11 @@ def load_row(run: Run, folder: Path, metric: str | None) -> Row:
         seed=run.settings.seed,
         init_seed=run.settings.init_seed,
         data_seed=run.settings.data_seed,
-        score=kept["dev"]["score"] if kept else None,
+        score=scored["dev"]["score"] if scored else None,
         failed=values["failed"],
         failure=values["failure"],
         train_loss=values["train_loss"],
-        train_score=kept["train"]["score"] if "train" in kept else None,
+        train_score=scored["train"]["score"] if "train" in scored else None,
         seconds=values["seconds"],
         metrics=all_metrics(values),
         history=history,
@@ -60,10 +59,9 @@ def score_by(metric: str | None, epoch: dict[str, Any]) -> dict[str, Any]:
     """An entry of the history in which `metric`, if there is one, is the score of each split."""
     if metric is None:
         return epoch
-    scored = {
-        split: values | {"score": values["metrics"][metric]} for split, values in epoch.items() if split != "epoch"
+    return {
+        name: value if name == "epoch" else value | {"score": value["metrics"][metric]} for name, value in epoch.items()
     }
-    return epoch | scored
 
 
 def all_metrics(values: dict[str, Any]) -> dict[str, float]:
@@ -80,9 +78,7 @@ def make_cells(study: Study, rows: dict[str, Row]) -> list[Cell]:
     for run in study.runs:
         runs_of.setdefault(run.cell, []).append(run)
     tasks, methods = study.file.tasks, list(study.file.methods)
-    ordered = sorted(
-        runs_of, key=lambda cell: (tasks.index(cell[0]), methods.index(cell[1]))
-    )  # points keep their order
+    ordered = sorted(runs_of, key=lambda cell: (tasks.index(cell[0]), methods.index(cell[1])))  # points stay in order
     return [
         make_cell(study, name, [rows[run.name] for run in runs_of[cell] if run.name in rows], runs_of[cell][0])
         for entry in tasks
@@ -94,69 +90,125 @@ def make_cells(study: Study, rows: dict[str, Row]) -> list[Cell]:
 
 def make_cell(study: Study, name: str, rows: list[Row], run: Run) -> Cell:
     """The cell of what was scored under `name`: the run's task, the average of its tasks, or one of them."""
+    if name != run.task:
+        rows = [of_one_task(row, name, study.file.metrics.get(name)) for row in rows]
     paper = study.file.paper.get(run.method, {}).get(name, {})
-    if name == run.task:
-        scores = [row.score for row in rows if row.score is not None]
-    else:
-        metric = study.file.metrics.get(name)
-        key = f"{name}.{metric}" if metric else name
-        scores = [row.metrics[key] for row in rows if row.score is not None]
-        rows = [of_one_task(row, name) for row in rows]
-    return Cell(name, run.method, run.point, rows, scores, paper)
+    return Cell(name, run.method, run.point, rows, paper, measure_agreement(name, rows))
 
 
-def of_one_task(row: Row, task: str) -> Row:
-    """A run of several tasks, failed only if this task failed (or no task has a score)."""
-    failure = row.failure if row.score is None else row.task_failures.get(task, "")
-    return replace(row, failed=bool(failure), failure=failure)
+def of_one_task(row: Row, task: str, metric: str | None) -> Row:
+    """A run of several tasks with score, history and failure of one of them. `metric` replaces the task's score."""
+    if row.score is None:
+        return row
+    failure = row.task_failures.get(task, "")
+    history = [
+        {name: value if name == "epoch" else value["tasks"][task] for name, value in epoch.items()}
+        for epoch in row.history
+    ]
+    return replace(
+        row,
+        score=row.metrics[f"{task}.{metric}" if metric else task],
+        failed=bool(failure),
+        failure=failure,
+        history=[score_by(metric, epoch) for epoch in history],
+    )
 
 
-def measure_agreement(cells: list[Cell]) -> dict[tuple, dict]:
-    """{(task, method, point): how far the predictions of the cell's runs agree}, for classes and at least two runs."""
-    results = {}
-    for cell in cells:
-        if cell.task not in TASKS or not TASKS[cell.task].labels:
-            continue
-        predictions = [read_predictions(row.folder, cell.task, "dev") for row in cell.rows]
-        known = [values for values in predictions if values]
-        if len(known) > 1:
-            results[cell.task, cell.method, point_key(cell.point)] = agreement(np.array(known))
-    return results
+def measure_agreement(task: str, rows: list[Row]) -> Numbers | None:
+    """How far the predictions of these runs agree. None for real values, and unless two runs have predictions."""
+    if task not in TASKS or not TASKS[task].labels:
+        return None
+    predictions = [read_predictions(row.folder, task, "dev") for row in rows]
+    known = [values for values in predictions if values]
+    return agreement(np.array(known)) if len(known) > 1 else None
 
 
-def describe_study(study: Study, rows: dict[str, Row], cells: list[Cell], errors: list[tuple[str, str]], command: str):
-    """What the report says beside the cells: a report.StudyInfo."""
-    machines = [read_json_object(row.folder / "settings.json") for row in rows.values()]
-    devices = sorted({f"{saved['device_name']} ({saved['device']}, threads: {saved['threads']})" for saved in machines})
+def describe_study(
+    study: Study, rows: dict[str, Row], cells: list[Cell], errors: list[tuple[str, str]], command: str
+) -> StudyInfo:
+    """The facts about the whole study, for the report."""
+    values = setting_values(study.runs)
+    shared = [name for name in values if len(values[name]) == 1 and name not in OF_A_METHOD]
+    in_score_tables = [name for name in values if all(name in run.point for run in study.runs)]
     return StudyInfo(
         name=study.name,
         about=study.file.about,
         command=command,
         baselines=study.file.baselines,
         levene=study.file.levene,
+        paper_note=describe_paper_differences(study) if any(cell.paper for cell in cells) else "",
         runs_planned=len(study.runs),
         runs_finished=len(rows),
         runs_with_errors=errors,
-        settings=shared_settings(study),
-        versions=machines[0]["versions"] if machines else {},
-        device="; ".join(devices),
-        agreement=measure_agreement(cells),
+        settings={name: values[name][0] for name in shared if values[name][0] not in (None, ())},
+        method_settings=method_settings(study.runs, left_out={*shared, *in_score_tables} - {*OF_A_METHOD}),
+        machine=describe_machines([read_json_object(row.folder / "settings.json") for row in rows.values()]),
         seconds=sum(row.seconds or 0.0 for row in rows.values()),
     )
 
 
-def shared_settings(study: Study) -> dict[str, Any]:
-    """The settings that are equal in all runs, by their flags, without those that say where and how to compute."""
-    first = study.runs[0].settings
-    shared = {}
-    for f in fields(first):
-        values = [getattr(run.settings, f.name, None) for run in study.runs]
-        if f.name not in NOT_COMPARED and all(value == values[0] for value in values) and values[0] not in (None, ()):
-            shared[flag_of(f).removeprefix("--")] = in_project(values[0]) if f.name in ("model", "data") else values[0]
-    return shared
+def setting_values(runs: list[Run]) -> dict[str, list]:
+    """{setting: its different values in these runs}, without seeds and those that say where and how to compute.
+
+    A setting that only train.py or only multitask.py has is None in the runs of the other program.
+    """
+    names: dict[str, str] = {}  # flag -> field
+    for program in dict.fromkeys(type(run.settings) for run in runs):
+        names |= {flag: f.name for flag, f in settings_fields(program).items() if f.name not in NOT_COMPARED}
+    values = {}
+    for flag, name in names.items():
+        different = dict.fromkeys(getattr(run.settings, name, None) for run in runs)
+        values[flag] = [in_project(value) if name in ("model", "data") else value for value in different]
+    return values
+
+
+def method_settings(runs: list[Run], left_out: set[str]) -> dict[tuple[str, str], dict[str, list]]:
+    """{(task, method): {setting: its values}}"""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.task, run.method), []).append(run)
+    return {
+        name: {flag: values for flag, values in setting_values(group).items() if flag not in left_out}
+        for name, group in groups.items()
+    }
 
 
 def in_project(name: str) -> str:
     """A path inside the project without the folder of the project, so that a report is the same on all machines."""
     path = Path(name).absolute()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else name
+
+
+def describe_machines(saved: list[dict[str, Any]]) -> dict[str, str]:
+    """All versions, devices and precisions of these runs' settings.json: {"torch": "2.12.0; 2.13.0", ...}"""
+    facts: dict[str, set[str]] = {}
+    for values in saved:
+        device = f"{values['device_name']} ({values['device']}, {values['precision']}, threads: {values['threads']})"
+        for name, fact in {**values["versions"], "device": device}.items():
+            facts.setdefault(name, set()).add(fact)
+    return {name: "; ".join(sorted(several)) for name, several in facts.items()}
+
+
+def describe_paper_differences(study: Study) -> str:
+    """How these runs differ from those that the study file describes: another model, other settings; or ""."""
+    file, sentences = study.file, []
+    in_file = list(dict.fromkeys(Path(model).name for model in models_of_file(study)))
+    models = list(dict.fromkeys(Path(run.settings.model).name for run in study.runs))
+    if not set(models) <= set(in_file):
+        of_paper = join(in_file) or "a model that the study file does not name"
+        sentences.append(f"The paper's numbers are for {of_paper}; this report is for {join(models)}.")
+    changes = [name for name in file.changed_settings if name.replace("-", "_") not in ("model", "data", *NOT_COMPARED)]
+    changes += [item.partition("=")[0] for item in file.hyper_parameters]
+    if changes:
+        sentences.append(f"The command line sets {join(changes)}: the recipe may differ from the paper's.")
+    return " ".join(sentences)
+
+
+def models_of_file(study: Study) -> list[str]:
+    """The models that any table of the study file names, the command line's left out."""
+    tables = [study.file.settings, *study.file.methods.values()]
+    tables += [value for table in tables for value in table.values() if isinstance(value, dict)]
+    models = []
+    for value in [table["model"] for table in tables if "model" in table]:
+        models += value if isinstance(value, list) else [value]
+    return models

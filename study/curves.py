@@ -1,19 +1,15 @@
 """The pictures of a study with lines and points: curves over training, score against loss, expected best of k runs."""
 
-import json
-import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from study import seeds
-from study.comparisons import Result, is_whole_run, scored_rows
-from study.pictures import FAILED, add_legend, line_style, name_lines, new_figure, style
-from study.results import Cell, Row
+from study.picture_style import FAILED, add_legend, line_style, name_lines, new_figure, style
+from study.results import Cell, Result, Row, is_number, read_log
+from study.seed_effects import expected_best
 
 Curve = dict[int, float]  # epoch or step -> value of one run
 
@@ -23,11 +19,12 @@ MOST_BANDS = 6  # with more lines in a picture the bands hide each other and are
 def curve_figure(results: Sequence[Result]) -> Figure | None:
     """Dev score after each epoch, and training loss over the steps: means over the runs, bands of one std.
 
-    A panel without any curve of two points is left out: after one epoch the box plot says it all. None without a panel.
+    A panel without any curve of two points is left out: after one epoch the box plot shows the same scores. None if no
+    panel is left.
     """
     cells = [result.cell for result in results]
-    scores = [[score_curve(row, cell.task) for row in cell.rows] for cell in cells]
-    losses = [[loss_curve(row) for row in cell.rows] if is_whole_run(cell) else [] for cell in cells]
+    scores = [[score_curve(row) for row in cell.rows] for cell in cells]
+    losses = [[loss_curve(row) for row in cell.rows] if cell.is_whole_run else [] for cell in cells]
     panels = [
         (curves, x, y)
         for curves, x, y in ((scores, "epoch", "dev score (points)"), (losses, "step", "training loss"))
@@ -48,38 +45,15 @@ def curve_figure(results: Sequence[Result]) -> Figure | None:
         return figure
 
 
-def score_curve(row: Row, task: str) -> Curve:
-    """{epoch: dev score in points}. A run of several tasks has the scores of each task below its average."""
-    curve = {}
-    for entry in row.history:
-        scores = entry.get("dev", {})
-        if row.task != task:
-            scores = scores.get("tasks", {}).get(task, {})
-        if is_number(scores.get("score")):
-            curve[entry["epoch"]] = 100 * scores["score"]
-    return curve
+def score_curve(row: Row) -> Curve:
+    """{epoch: dev score in points}"""
+    return {entry["epoch"]: 100 * entry["dev"]["score"] for entry in row.history}
 
 
 def loss_curve(row: Row) -> Curve:
-    """{step: loss} from the run's log.jsonl. A missing file and unreadable lines give nothing."""
-    try:
-        lines = (Path(row.folder) / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    curve = {}
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # a run that was killed can leave half a line
-        if isinstance(entry, dict) and is_number(entry.get("step")) and is_number(entry.get("loss")):
-            curve[entry["step"]] = entry["loss"]
-    return curve
-
-
-def is_number(value: object) -> bool:
-    """A finite number?"""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """{step: loss} from the run's log."""
+    entries = [entry for entry in read_log(row.folder) if is_number(entry.get("step")) and is_number(entry.get("loss"))]
+    return {entry["step"]: entry["loss"] for entry in entries}
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,18 +88,18 @@ def line_legend(cells: Sequence[Cell], with_lines: bool = True) -> list[Line2D]:
 
 
 def loss_figure(results: Sequence[Result]) -> Figure | None:
-    """Dev score against training loss, a point for each run, crosses for failed runs. None without any such run."""
-    cells = [result.cell for result in results if is_whole_run(result.cell)]
-    pairs = [[(row, score) for row, score in scored_rows(cell) if is_number(row.train_loss)] for cell in cells]
-    if not any(pairs):
+    """Dev score against training loss, a point for each run, crosses for failed runs. None if no run has both."""
+    cells = [result.cell for result in results if result.cell.is_whole_run]
+    rows_of_cells = [[row for row in cell.scored_rows if is_number(row.train_loss)] for cell in cells]
+    if not any(rows_of_cells):
         return None
     with style():
         figure = new_figure(height=3.9 + 0.1 * len(cells))
         axes = figure.add_subplot()
-        for i, of_cell in enumerate(pairs):
-            losses = np.array([row.train_loss for row, _ in of_cell])
-            scores = 100 * np.array([score for _, score in of_cell])
-            failed = np.array([row.failed for row, _ in of_cell], bool)
+        for i, rows in enumerate(rows_of_cells):
+            losses = np.array([row.train_loss for row in rows])
+            scores = 100 * np.array([row.score for row in rows])
+            failed = np.array([row.failed for row in rows], bool)
             look = line_style(i)
             axes.scatter(losses, scores, s=30, color=look["color"], marker=look["marker"], alpha=0.8,
                          edgecolors="white", linewidths=0.5, zorder=3)  # fmt: skip
@@ -134,7 +108,7 @@ def loss_figure(results: Sequence[Result]) -> Figure | None:
         axes.set_title(name_lines(cells)[0], loc="left")
         axes.grid()
         handles = line_legend(cells, with_lines=False)
-        if any(row.failed for of_cell in pairs for row, _ in of_cell):
+        if any(row.failed for rows in rows_of_cells for row in rows):
             handles.append(Line2D([], [], linestyle="none", marker="x", color=FAILED, label="failed run"))
         add_legend(figure, handles)
         return figure
@@ -149,7 +123,7 @@ def best_figure(results: Sequence[Result]) -> Figure | None:
         figure = new_figure(height=3.7 + 0.1 * len(cells))
         axes = figure.add_subplot()
         for i, cell in enumerate(cells):
-            best = 100 * np.array(seeds.expected_best(cell.scores))
+            best = 100 * np.array(expected_best(cell.scores))
             if len(best):
                 axes.plot(np.arange(1, len(best) + 1), best, markersize=4.5, linewidth=1.6, **line_style(i))
         axes.set(xlabel="k, the number of runs", ylabel="expected best dev score (points)")

@@ -34,7 +34,7 @@ class Items:
 class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    alignment: str  # one of l, r, c for each column: "lrr"
+    alignment: str  # l or r for each column: "lrr"
     caption: str = ""
 
     def __post_init__(self):
@@ -91,7 +91,7 @@ def markdown_table(table: Table) -> str:
     """The columns are padded, so that the file can be read as plain text too."""
     cells = [[escape_markdown(text) for text in row] for row in (table.header, *table.rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.header))]
-    rulers = {"l": ":{}-", "r": "-{}:", "c": ":{}:"}
+    rulers = {"l": ":{}-", "r": "-{}:"}
     lines = []
     for row in cells:
         padded = [
@@ -135,7 +135,7 @@ caption, figcaption { text-align: left; font-size: .9rem; color: #444; padding: 
 th, td { padding: .25rem .7rem; white-space: nowrap; }
 thead th { border-top: 2px solid; border-bottom: 1px solid; }
 tbody tr:last-child td { border-bottom: 2px solid; }
-.l { text-align: left; } .r { text-align: right; } .c { text-align: center; }
+.l { text-align: left; } .r { text-align: right; }
 figure { margin: 1.2rem 0; }
 figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 pre { overflow-x: auto; padding: .8rem; background: #f2f2f2; border-radius: 4px; }

@@ -1,116 +1,32 @@
-"""The pictures of a study: box plots and heat maps, and the style that all its pictures share.
+"""The pictures of a study with boxes and fields: the scores of all runs, and heat maps of a grid.
 
-Each function returns a matplotlib Figure that belongs to nothing else (no pyplot), so a thread can draw and nothing
-is left behind. Scores are shown in points, as in the tables.
+Scores are shown in points, as in the tables.
 """
 
 import itertools
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 
-from minbert.files import write_file
-from study.comparisons import Result, scored_rows, varied_settings
-from study.results import Cell
-from study.words import describe_point, name_cell, points, setting
-
-WIDTH = 7.0  # inches. 700 pixels of a README show it at 100 pixels an inch, where a font of 9 pt is 12 pixels high.
-INK, GREY = "#222222", "#767676"
-FAILED, PAPER = "#C1121F", "#7A2E8E"  # crosses of failed runs; the paper's own numbers
-# Okabe and Ito's colours, which readers of all kinds of colour vision can tell apart. Yellow is too pale on white, and
-# a grey takes its place. After 8 methods the colours repeat with other markers and dashes.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8A8A8A")
-MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "h", "*", "X", "p", "d")  # 13, so that colour and marker drift apart
-DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-LONGEST_NAME = 42  # characters in a picture; the tables have the whole name
-
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on all machines
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
-    "legend.fontsize": 9.5,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "text.parse_math": False,  # a $ in a name is a letter
-    "axes.formatter.useoffset": False,
-    "svg.fonttype": "path",  # letters as outlines: they look the same where the font is missing
-    "svg.hashsalt": "minbert",  # the ids in an SVG file are random otherwise
-}
-LOCK = threading.RLock()  # matplotlib's settings are global
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw with this file's settings in place of the user's matplotlibrc, and put those back."""
-    with LOCK, matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write path.png and path.svg, each whole or not at all. The same figure gives the same bytes: no date in them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with style():
-        png, svg = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.svg")
-        write_file(png, lambda file: figure.savefig(file, format="png", dpi=200, metadata={"Software": None}))
-        write_file(svg, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-
-
-def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, which finds room for its labels when it is drawn."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def line_style(index: int) -> dict:
-    """Colour, marker and dashes of the line with this index."""
-    return {
-        "color": COLORS[index % len(COLORS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": DASHES[index // len(COLORS) % len(DASHES)],
-    }
-
-
-def label(text: str) -> str:
-    """A name as a picture can show it: shortened, and with a question mark for a letter that the font does not have."""
-    font = get_font(findfont("DejaVu Sans"))
-    text = "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in text)
-    if len(text) > LONGEST_NAME:
-        text = f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 + 1 :]}"
-    return text
-
-
-def name_lines(cells: Sequence[Cell]) -> tuple[str, list[str]]:
-    """The title of a picture and the name of each cell in it. What all cells share is in the title alone."""
-    task, names = cells[0].task, varied_settings(cells)
-    if len(cells) > 1 and len({cell.method for cell in cells}) == 1:
-        return label(f"{cells[0].method} on {task}"), [label(describe_point(cell.point, names)) for cell in cells]
-    return label(task), [label(name_cell(cell, names)) for cell in cells]
-
-
-def add_legend(figure: Figure, handles: Sequence[object]) -> None:
-    """A legend below the axes, with as many columns as fit beside each other."""
-    if handles:
-        longest = max(len(handle.get_label()) for handle in handles)
-        columns = max(1, int((figure.get_figwidth() - 0.2) / (0.6 + 0.083 * longest)))
-        rows = -(-len(handles) // columns)
-        columns = -(-len(handles) // rows)  # equally long rows
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6)
+from study.formats import describe_point, format_points, format_setting
+from study.picture_style import (
+    COLORS,
+    FAILED,
+    GREY,
+    INK,
+    PAPER,
+    WIDTH,
+    add_legend,
+    label,
+    name_lines,
+    new_figure,
+    style,
+    varied_settings,
+)
+from study.results import Cell, Result, is_number
 
 
 def box_figure(results: Sequence[Result]) -> Figure | None:
@@ -162,7 +78,7 @@ def draw_box_row(axes: Axes, i: int, result: Result, color: str) -> None:
             capprops={"color": color},
             zorder=2,
         )
-    failed = np.array([row.failed for row, _ in scored_rows(cell)], bool)
+    failed = np.array([row.failed for row in cell.scored_rows], bool)
     heights = i + jitter(len(scores))
     axes.scatter(scores[~failed], heights[~failed], s=16, color=color, edgecolors="white", linewidths=0.5, zorder=4)
     axes.scatter(scores[failed], heights[failed], s=30, color=FAILED, marker="x", linewidths=1.5, zorder=4)
@@ -179,8 +95,8 @@ def draw_box_row(axes: Axes, i: int, result: Result, color: str) -> None:
 def baseline_median(result: Result, results: Sequence[Result]) -> float | None:
     """The median of the cell that this one is compared with; its own if others are compared with it."""
     if result.comparison is not None:
-        return result.baseline_summary["median"]
-    is_baseline = any(other.comparison is not None and other.baseline is result.cell for other in results)
+        return result.baseline.summary["median"]
+    is_baseline = any(other.comparison is not None and other.baseline.cell is result.cell for other in results)
     return result.summary["median"] if is_baseline else None
 
 
@@ -249,8 +165,8 @@ def heat_figure(results: Sequence[Result], names: Sequence[str], title: str, lim
             is_dark = not np.isnan(means[y, x]) and means[y, x] < (low + high) / 2
             text = field_text(means[y, x], cells.get((y, x)))
             axes.text(x, y, text, ha="center", va="center", color="white" if is_dark else "black", fontsize=9.5)
-        axes.set_xticks(range(len(xs)), [label(setting(value)) for value in xs])
-        axes.set_yticks(range(len(ys)), [label(setting(value)) for value in ys])
+        axes.set_xticks(range(len(xs)), [label(format_setting(value)) for value in xs])
+        axes.set_yticks(range(len(ys)), [label(format_setting(value)) for value in ys])
         axes.set(xlabel=label(names[1]), ylabel=label(names[0]))
         axes.set_title(label(title), loc="left")
         axes.tick_params(length=0)
@@ -265,13 +181,12 @@ def axis_values(cells: Sequence[Cell], name: str) -> list:
     for cell in cells:
         if cell.point.get(name) not in values:
             values.append(cell.point.get(name))
-    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return sorted(values) if is_number else values
+    return sorted(values) if all(map(is_number, values)) else values
 
 
 def field_text(mean: float, cell: Cell | None) -> str:
     """72.23, below it (2) for two failed runs."""
     if cell is None:
         return ""
-    text = "–" if np.isnan(mean) else points(mean / 100)
+    text = "–" if np.isnan(mean) else format_points(mean / 100)
     return f"{text}\n({cell.failed})" if cell.failed else text

@@ -1,53 +1,33 @@
 """The report of a study: report.md, report.html, results.csv, summary.json, table.tex and pictures/."""
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from minbert.files import write_json, write_text
-from study import seeds, tables
-from study.comparisons import Result, is_whole_run, measure_cells
+from study import tables
+from study.comparisons import measure_cells
 from study.curves import MOST_BANDS, best_figure, curve_figure, loss_figure
 from study.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_latex, to_markdown
-from study.pictures import box_figure, heat_figures, save_picture
-from study.results import Cell, Row
-from study.words import duration, plural, setting, summarize_in_words
+from study.export import make_summary, results_csv
+from study.formats import format_duration, plural
+from study.picture_style import save_picture
+from study.pictures import box_figure, heat_figures
+from study.results import Cell, Result, StudyInfo
+from study.summary import summarize_in_words
 
 # A picture with more lines than this cannot be read: a grid then has a picture for each method.
 MOST_LINES, MOST_BOXES = 8, 24
-
-
-@dataclass(frozen=True)
-class StudyInfo:
-    """What a report says about the study as a whole."""
-
-    name: str
-    about: str  # a paragraph of the study file, or ""
-    command: str  # that repeats the study
-    baselines: dict[str, str]  # method -> the method that it is compared with
-    levene: str  # the center of Levene's test: median or mean
-    runs_planned: int
-    runs_finished: int
-    runs_with_errors: list[tuple[str, str]]  # the run's name and the reason in one line
-    settings: dict[str, object]  # that all runs share
-    versions: dict[str, object]
-    device: str
-    seconds: float  # of training, the sum over the runs
-    # (task, method, comparisons.point_key(point)) -> the result of seeds.agreement
-    agreement: dict[tuple, dict] = field(default_factory=dict)
 
 
 def write_report(out: Path, study: StudyInfo, cells: Sequence[Cell]) -> None:
     """Write the report of these cells into the folder `out`. Each file is written whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     results = measure_cells(cells, study.baselines, study.levene)
-    write_text(out / "results.csv", results_csv(unique_rows(cells)))
-    write_json(out / "summary.json", summary(study, results))
+    write_text(out / "results.csv", results_csv([row for cell in cells if cell.is_whole_run for row in cell.rows]))
+    write_json(out / "summary.json", make_summary(study, results))
     blocks = list(report_blocks(study, results, PictureFolder(out)))
     write_text(out / "table.tex", latex_tables(blocks))
     write_text(out / "report.md", to_markdown(blocks))
@@ -81,7 +61,7 @@ def report_blocks(study: StudyInfo, results: Sequence[Result], pictures: Picture
     if study.runs_finished < study.runs_planned:
         verb = "is" if study.runs_finished == 1 else "are"
         yield Paragraph(f"{study.runs_finished} of {study.runs_planned} runs {verb} finished.", strong=True)
-    yield Paragraph(summarize_in_words(results))
+    yield Paragraph(summarize_in_words(results, study.baselines))
     if study.runs_with_errors:
         count = len(study.runs_with_errors)
         yield Paragraph(f"{plural(count, 'run')} ended with an error and {'is' if count == 1 else 'are'} not counted:")
@@ -100,16 +80,16 @@ def report_blocks(study: StudyInfo, results: Sequence[Result], pictures: Picture
 def task_blocks(study: StudyInfo, results: Sequence[Result], family: int, pictures: PictureFolder) -> Iterator[Block]:
     """Tables and pictures of one task."""
     task = results[0].cell.task
-    yield tables.score_table(results)
+    yield tables.score_table(results, study.paper_note)
     for name, group in groups_by_method(results, MOST_BOXES):
         yield from pictures.save("scores", name, box_figure(group), box_caption(group))
-    yield from optional_table("Comparison", tables.comparison_table(results, family, study.levene))
-    yield from optional_table("Train and dev", tables.gap_table(results))
-    yield from optional_table("Agreement between the runs", tables.agreement_table(results, study.agreement))
+    yield from optional_section("Comparison", [tables.comparison_table(results, family, study.levene)])
+    yield from optional_section("Train and dev", [tables.gap_table(results)])
+    yield from optional_section("Agreement between the runs", [tables.agreement_table(results)])
     yield from optional_section("Training", training_pictures(results, pictures))
     yield from optional_section("Expected best of k runs", best_pictures(results, pictures))
     yield from optional_section("Grid", grid_pictures(task, results, pictures))
-    yield from optional_table("Initial weights and order of the data", tables.variance_table(results))
+    yield from optional_section("Initial weights and order of the data", [tables.variance_table(results)])
 
 
 def box_caption(results: Sequence[Result]) -> str:
@@ -159,16 +139,9 @@ def method_of(name: str, results: Sequence[Result]) -> str:
     return "" if name == results[0].cell.task else f" of {results[0].cell.method}"
 
 
-def optional_table(heading: str, table: Table | None) -> Iterator[Block]:
-    """A table below its heading, or nothing."""
-    if table is not None:
-        yield Heading(heading, level=3)
-        yield table
-
-
-def optional_section(heading: str, blocks: Iterator[Block]) -> Iterator[Block]:
-    """Blocks below their heading, or nothing."""
-    content = list(blocks)
+def optional_section(heading: str, blocks: Iterable[Block | None]) -> Iterator[Block]:
+    """Blocks below their heading, or nothing if there are none."""
+    content = [block for block in blocks if block is not None]
     if content:
         yield Heading(heading, level=3)
         yield from content
@@ -176,98 +149,24 @@ def optional_section(heading: str, blocks: Iterator[Block]) -> Iterator[Block]:
 
 def closing_blocks(study: StudyInfo) -> Iterator[Block]:
     """How to repeat the study."""
+    if study.method_settings:
+        yield Heading("Settings of each method")
+        yield tables.method_table(study.method_settings)
     if study.settings:
         yield Heading("Settings of all runs")
         yield tables.settings_table(study.settings, ("setting", "value"))
-    yield Heading("Machine and versions")
-    yield tables.settings_table({**study.versions, "device": study.device}, ("name", "value"))
-    finished = plural(study.runs_finished, "finished run")
-    yield Paragraph(f"Total compute: {duration(study.seconds)} of training in {finished}.")
+    if study.machine:
+        yield Heading("Machine and versions")
+        yield tables.settings_table(study.machine, ("name", "value"))
+    yield Paragraph(
+        f"Training time: {format_duration(study.seconds)} in {plural(study.runs_finished, 'finished run')}, without "
+        "loading, evaluation and the report."
+    )
     yield Heading("Command")
     yield Code(study.command)
 
 
 def latex_tables(blocks: Sequence[Block]) -> str:
     """The tables of results, without those of settings and versions, which have no caption."""
-    found = [to_latex(block) for block in blocks if isinstance(block, Table) and block.caption]
-    return "\n".join(["% \\usepackage{booktabs}", *found]) + ("\n" if not found else "")
-
-
-def summary(study: StudyInfo, results: Sequence[Result]) -> dict:
-    """The content of summary.json. Scores are from 0 to 1, the paper's numbers in points."""
-    return {
-        "name": study.name,
-        "runs_planned": study.runs_planned,
-        "runs_finished": study.runs_finished,
-        "runs_with_errors": [{"run": name, "reason": reason} for name, reason in study.runs_with_errors],
-        "seconds": study.seconds,
-        "cells": [cell_summary(result, study.agreement) for result in results],
-        "comparisons": [comparison_summary(result) for result in results if result.comparison is not None],
-    }
-
-
-def cell_summary(result: Result, agreements: dict[tuple, dict]) -> dict:
-    """Everything that the report says about one cell alone."""
-    cell = result.cell
-    values = {
-        **name_in_json(cell),
-        **result.summary,
-        "failed": cell.failed,
-        "paper": cell.paper,
-        "expected_best": seeds.expected_best(cell.scores),
-    }
-    optional = {
-        "train_and_dev": tables.gap_values(cell),
-        "agreement": tables.agreement_of(cell, agreements),
-        "variance": tables.variance_values(cell),
-    }
-    return values | {name: value for name, value in optional.items() if value}
-
-
-def comparison_summary(result: Result) -> dict:
-    """One comparison, with each p before and after the correction."""
-    baseline = {"baseline": result.baseline.method, "baseline_point": result.baseline.point}
-    return name_in_json(result.cell) | baseline | result.comparison
-
-
-def name_in_json(cell: Cell) -> dict:
-    return {"task": cell.task, "method": cell.method, "point": cell.point}
-
-
-def unique_rows(cells: Sequence[Cell]) -> list[Row]:
-    """The runs of these cells. A run of several tasks is in several cells and counts once, as the run of its average.
-
-    The row in a cell of one task says whether that task failed.
-    """
-    rows: dict[Path, Row] = {}
-    for cell in [cell for cell in cells if is_whole_run(cell)] + [cell for cell in cells if not is_whole_run(cell)]:
-        for row in cell.rows:
-            rows.setdefault(row.folder, row)
-    return list(rows.values())
-
-
-def results_csv(rows: Sequence[Row]) -> str:
-    """One row a run. Numbers have all their digits; what is unknown is empty."""
-    settings = list(dict.fromkeys(name for row in rows for name in row.point))
-    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    seed_names = [name for name in ("init_seed", "data_seed") if any(getattr(row, name) != row.seed for row in rows)]
-    train_score = ["train_score"] if any(row.train_score is not None for row in rows) else []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    first, last = ["seed", *seed_names, "score", "failed", "train_loss", *train_score, "seconds"], ["failure", "folder"]
-    writer.writerow(["task", "method", *settings, *first, *metrics, *last])
-    for row in rows:
-        values = [getattr(row, name) for name in first]
-        point, scores = [row.point.get(name) for name in settings], [row.metrics.get(name) for name in metrics]
-        columns = [row.task, row.method, *point, *values, *scores, row.failure, row.folder]
-        writer.writerow([csv_value(value) for value in columns])
-    return text.getvalue()
-
-
-def csv_value(value: object) -> str:
-    """A float with all its digits, true or false, a list with spaces, and nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return repr(float(value))
-    return value if isinstance(value, str) else setting(value)
+    with_caption = [to_latex(block) for block in blocks if isinstance(block, Table) and block.caption]
+    return "\n".join(["% \\usepackage{booktabs}", *with_caption]) + ("\n" if not with_caption else "")

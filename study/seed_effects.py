@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.statistics import Numbers, has_spread, to_values
+from study.results import Numbers
+from study.statistics import has_spread, to_values
 
 
 def expected_best(scores: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The statistics of a study: the scores of one group of runs, and two groups compared. seeds.py has the rest.
+"""The statistics of a study: the scores of one group of runs, and two groups compared. seed_effects.py has the rest.
 
 Pure functions on scores from 0 to 1. A quantity that is undefined is None: for example the standard deviation of one
 score, or a test of two groups without spread. NaN and infinity are errors: the caller removes the runs without a score
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-Numbers = dict[str, float | None]
+from study.results import Numbers
 
 RESAMPLES = 10_000  # of the bootstrap
 ALPHA, POWER = 0.05, 0.8  # of the planned t test, as in Cohen 1988

@@ -51,10 +51,10 @@ def markdown_cells(line: str) -> list[str]:
 
 
 def test_a_markdown_table_has_the_same_cells_again():
-    table = Table(["name", "mean", "c"], [["x|y", "−1.20", ""], ["long_name of a method", "3", "|"]], "lrc")
+    table = Table(["name", "mean", "c"], [["x|y", "−1.20", ""], ["long_name of a method", "3", "|"]], "lrr")
     header, ruler, *rows = to_markdown([table]).splitlines()
     assert markdown_cells(header) == ["name", "mean", "c"]
-    assert [cell[0] + cell[-1] for cell in markdown_cells(ruler)] == [":-", "-:", "::"]
+    assert [cell[0] + cell[-1] for cell in markdown_cells(ruler)] == [":-", "-:", "-:"]
     assert [markdown_cells(row) for row in rows] == [list(row) for row in table.rows]
     assert len({len(line) for line in (header, ruler, *rows)}) == 1  # padded to equal lengths
 

@@ -1,6 +1,5 @@
-"""study/pictures.py and study/curves.py: what the artists of each picture show, and the files."""
+"""The pictures of a study: what the artists of each picture show, and the files."""
 
-import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,11 +17,12 @@ from matplotlib.transforms import Bbox
 from support.study_cells import make_cell, make_cells, make_grid, make_row
 
 from minbert.errors import escape
-from study import seeds
-from study.comparisons import Result, measure_cells
+from study.comparisons import measure_cells
 from study.curves import best_figure, curve_figure, loss_curve, loss_figure, mean_curve
-from study.pictures import COLORS, FAILED, INK, box_figure, heat_figures, line_style, save_picture, style
-from study.results import Cell
+from study.picture_style import COLORS, FAILED, INK, line_style, save_picture, style
+from study.pictures import box_figure, heat_figures
+from study.results import Cell, Result
+from study.seed_effects import expected_best
 
 pytestmark = pytest.mark.filterwarnings("error")
 BASELINES = {"smart": "plain", "lnsr": "plain", "no_correction": "plain"}
@@ -186,15 +186,9 @@ def test_the_mean_of_curves_of_unequal_lengths():
 def test_a_task_of_a_run_of_several_has_its_own_score_curve_and_no_loss(tmp_path):
     rows = []
     for seed, score in enumerate((0.5, 0.7)):
-        history = [
-            {
-                "epoch": epoch,
-                "dev": {"score": 0.1, "tasks": {"sst5": {"score": score * epoch / 2}, "quora": {"score": 0.9}}},
-            }
-            for epoch in (1, 2)
-        ]
-        rows.append(make_row(tmp_path, "plain", seed, 0.6, "sst5+quora", history=history))
-    (result,) = measure_cells([make_cell(rows, task="sst5", scores=[0.5, 0.7])], {})
+        history = [{"epoch": epoch, "dev": {"score": score * epoch / 2}} for epoch in (1, 2)]
+        rows.append(make_row(tmp_path, "plain", seed, score, "sst5+quora", history=history))
+    (result,) = measure_cells([make_cell(rows, task="sst5")], {})
     figure = curve_figure([result])
     assert len(figure.axes) == 1  # the loss of the run is not that of one task
     np.testing.assert_allclose(lines_of(draw(figure, tmp_path))[0], [[1, 30], [2, 60]])
@@ -222,7 +216,7 @@ def test_score_against_training_loss(tmp_path):
 def test_expected_best_of_k_runs(tmp_path):
     results = rte(tmp_path)
     for line, result in zip(lines_of(best_figure(results)), results, strict=True):
-        best = seeds.expected_best(result.cell.scores)
+        best = expected_best(result.cell.scores)
         np.testing.assert_allclose(line, [[k, 100 * value] for k, value in enumerate(best, start=1)])
         assert line[-1, 1] <= 100 * max(result.cell.scores)
 
@@ -306,22 +300,6 @@ def test_the_users_settings_of_matplotlib_have_no_effect_and_stay(tmp_path):
         save_picture(box_figure(results), tmp_path / "b")
         assert matplotlib.rcParams["font.size"] == 30
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-
-
-def test_pictures_of_two_threads_are_those_of_one(tmp_path):
-    results = rte(tmp_path)
-
-    def save(name: str) -> None:
-        save_picture(best_figure(results), tmp_path / name)
-
-    save("alone")
-    threads = [threading.Thread(target=save, args=(f"thread {i}",)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    expected = (tmp_path / "alone.svg").read_bytes()
-    assert all((tmp_path / f"thread {i}.svg").read_bytes() == expected for i in range(2))
 
 
 def many_methods(folder: Path, names: list[str]) -> list[Result]:

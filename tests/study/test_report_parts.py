@@ -124,12 +124,12 @@ DEGENERATE = {
     one_seed: "smart scores 5.00 points more than plain on rte, which cannot be tested (1 seed each). Each score comes "
     "from one seed. One seed proves nothing: another seed may turn the order around.",
     all_failed: "smart and plain have equal scores on rte (neither has any spread). 3 of 3 "
-    "runs of plain on rte failed: not better than the majority class. 3 of 3 runs of smart on rte failed: not better "
-    "than the majority class.",
-    no_scores: "No run has a score. 2 of 2 runs of plain on rte failed: loss not finite. 2 of 2 runs of smart on "
-    "rte failed: loss not finite.",
-    one_side_without_scores: "Nothing is compared. Highest mean: smart on rte: 71.00 points. 2 of 2 runs of plain on "
-    "rte failed: loss not finite.",
+    "runs of plain on rte failed: score is not above the majority baseline's. 3 of 3 runs of smart on rte failed: "
+    "score is not above the majority baseline's.",
+    no_scores: "No run has a score. 2 of 2 runs of plain on rte failed: loss or gradient not finite. 2 of 2 runs of "
+    "smart on rte failed: loss or gradient not finite.",
+    one_side_without_scores: "Nothing is compared. Highest mean: smart on rte: 71.00 points. smart on rte is not "
+    "compared: no run of plain has a score. 2 of 2 runs of plain on rte failed: loss or gradient not finite.",
     one_method: "Nothing is compared. Highest mean: plain on rte: 70.50 points.",
     all_equal: "smart and plain have equal scores on rte (neither has any spread).",
     one_point_each: "Nothing is compared. Highest mean: plain (lr 1e-5, epochs 3) on rte: 70.00 points.",
@@ -139,7 +139,9 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("make", DEGENERATE, ids=lambda make: make.__name__)
 def test_degenerate_studies_have_a_report(tmp_path, make, capfd):
-    write_report(tmp_path / "out", make_info(settings={}, versions={}, about=""), make(tmp_path / "runs"))
+    write_report(
+        tmp_path / "out", make_info(settings={}, method_settings={}, machine={}, about=""), make(tmp_path / "runs")
+    )
     assert (tmp_path / "out" / "report.md").read_text(encoding="utf-8").split("\n\n")[1] == DEGENERATE[make]
     read_summary(tmp_path / "out")  # without NaN
     for name in ("report.md", "report.html", "table.tex", "results.csv"):

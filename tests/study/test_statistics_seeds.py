@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from study.seeds import agreement, expected_best, split_variance
+from study.seed_effects import agreement, expected_best, split_variance
 
 pytestmark = pytest.mark.filterwarnings("error")
 

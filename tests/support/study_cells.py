@@ -5,8 +5,7 @@ import random
 import re
 from pathlib import Path
 
-from study.report import StudyInfo
-from study.results import Cell, Row
+from study.results import Cell, Row, StudyInfo
 
 MAJORITY = "dev: score 0.5271 is not above the majority baseline's 0.5271"
 NOT_FINITE = "the loss of step 3 is not finite"
@@ -45,10 +44,7 @@ def make_row(folder: Path, method: str, seed: int, score: float | None, task: st
 def make_cell(rows: list[Row], **changes) -> Cell:
     """The cell of these rows."""
     first = rows[0]
-    scores = [row.score for row in rows if row.score is not None]
-    return Cell(
-        **{"task": first.task, "method": first.method, "point": first.point, "rows": rows, "scores": scores} | changes
-    )
+    return Cell(**{"task": first.task, "method": first.method, "point": first.point, "rows": rows} | changes)
 
 
 def make_cells(folder: Path) -> list[Cell]:
@@ -64,7 +60,8 @@ def make_cells(folder: Path) -> list[Cell]:
                 scores[2] = {"plain": 0.5271, "smart": scores[2], "lnsr": None}[method]
             rows = [make_row(folder, method, seed, score, task) for seed, score in enumerate(scores)]
             paper = {"mean": 100 * (start + gain) + 1.5, "std": 100 * spread} if task == "rte" else {}
-            cells.append(make_cell(rows, paper=paper))
+            agreement = {"equal_to_all": 0.5, "pairwise": 0.8125, "fleiss_kappa": 0.625} if not cells else None
+            cells.append(make_cell(rows, paper=paper, agreement=agreement))
     return cells
 
 
@@ -90,14 +87,17 @@ def make_info(**changes) -> StudyInfo:
         "command": "python -m study made-up.toml --seeds 7",
         "baselines": {"smart": "plain", "lnsr": "plain", "no_correction": "plain"},
         "levene": "median",
+        "paper_note": "",
         "runs_planned": 42,
         "runs_finished": 42,
         "runs_with_errors": [],
         "settings": {"model": "bert-large-uncased", "epochs": 3, "lr": 5e-5, "bias-correction": True},
-        "versions": {"python": "3.12.3", "torch": "2.13.0", "minbert": "1.0"},
-        "device": "CPU, 2 cores",
+        "method_settings": {
+            ("rte", "plain"): {"option": ["finetune"], "set": [()], "clip": [0.0]},
+            ("rte", "smart"): {"option": ["smart"], "set": [("smart.eps=1e-3", "smart.steps=2")], "clip": [1.0, 5e-4]},
+        },
+        "machine": {"python": "3.12.3", "torch": "2.13.0", "minbert": "1.0", "device": "CPU, 2 cores"},
         "seconds": 42 * 61.25,
-        "agreement": {("rte", "plain", ()): {"equal_to_all": 0.5, "pairwise": 0.8125, "fleiss_kappa": 0.625}},
     }
     return StudyInfo(**values | changes)
 
