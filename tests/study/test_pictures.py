@@ -1,5 +1,7 @@
 """The pictures of a study: what the artists of each picture show, and the files."""
 
+import io
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +10,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -311,33 +312,51 @@ def many_methods(folder: Path, names: list[str]) -> list[Result]:
     return measure_cells(cells, dict.fromkeys(names[1:], names[0]))
 
 
-def drawn_texts(figure: Figure, monkeypatch) -> list[tuple[str, Bbox]]:
-    """(text, its rectangle in pixels) of each text that drawing the picture puts on the page."""
+def drawn_texts(figure: Figure, kind: str, monkeypatch) -> list[tuple[str, Bbox]]:
+    """(text, its rectangle as a share of the page) of each text that the picture has in a file of this kind."""
     drawn, draw_text = [], Text.draw
 
     def record(text: Text, renderer) -> None:
         if text.get_visible() and text.get_text():
-            drawn.append((text.get_text(), text.get_window_extent(renderer)))
+            box = text.get_window_extent(renderer).transformed(figure.transFigure.inverted())
+            drawn.append((text.get_text(), box))
         draw_text(text, renderer)
 
     with style(), monkeypatch.context() as patch:
         patch.setattr(Text, "draw", record)
-        FigureCanvasAgg(figure).draw()
+        figure.savefig(io.BytesIO(), format=kind)
     return drawn
 
 
 def test_no_text_overlaps_with_twelve_long_names(tmp_path, monkeypatch):
     results = many_methods(tmp_path, [f"{'a-method-name'}-{i:06d}" for i in range(12)])
     assert len(results[0].cell.method) == 20
-    for figure in all_figures(results):
-        boxes = drawn_texts(figure, monkeypatch)
-        names = [text for text, _ in boxes if text.startswith("a-method")]
-        assert len(names) == 12
-        page = figure.bbox
+    figures = [draw(figure, tmp_path) for figure in all_figures(results)]
+    for figure, kind in itertools.product(figures, ("png", "svg")):
+        boxes = drawn_texts(figure, kind, monkeypatch)
+        assert len([text for text, _ in boxes if text.startswith("a-method")]) == 12
         for i, (_, box) in enumerate(boxes):
-            assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+            assert box.x0 >= 0 and box.x1 <= 1 and box.y0 >= 0 and box.y1 <= 1
             assert not any(box.overlaps(other) for _, other in boxes[i + 1 :])
         assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 9
+
+
+def test_both_files_of_a_picture_have_one_layout(tmp_path, monkeypatch):
+    """The layout is found once, and stays as it is while the two files are written."""
+    figure, positions = box_figure(rte(tmp_path)), []
+    executed = []
+    engine = figure.get_layout_engine()
+    monkeypatch.setattr(engine, "execute", lambda figure: executed.append(type(engine).execute(engine, figure)))
+    before, savefig = figure.axes[0].get_position().bounds, figure.savefig
+
+    def record(*arguments, **options) -> None:
+        savefig(*arguments, **options)
+        positions.append(figure.axes[0].get_position().bounds)
+
+    monkeypatch.setattr(figure, "savefig", record)
+    save_picture(figure, tmp_path / "picture")
+    assert len(executed) == 1 and len(positions) == 2
+    assert positions[0] == positions[1] != before
 
 
 def test_thirteen_lines_look_different():
@@ -350,6 +369,6 @@ def test_odd_names_are_drawn_without_a_warning(tmp_path, monkeypatch):
     names = ["plain", "_hidden", r"$\frac$ and", "日本語", "a" * 300, "a\nb", "%d {x} \\"]
     results = many_methods(tmp_path / "runs", names)
     for figure in (box_figure(results), best_figure(results)):
-        texts = [text.strip() for text, _ in drawn_texts(draw(figure, tmp_path), monkeypatch)]
+        texts = [text.strip() for text, _ in drawn_texts(draw(figure, tmp_path), "svg", monkeypatch)]
         assert {"plain", "_hidden", r"$\frac$ and", "???", "a?b", "%d {x} \\"} <= set(texts)
         assert max(map(len, texts)) <= 42
