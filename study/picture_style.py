@@ -57,12 +57,15 @@ def style() -> Iterator[None]:
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write path.png and path.svg, each whole or not at all. The same figure gives the same bytes: no date in them."""
+    """Write path.png and path.svg of a new_figure(), each whole or not at all, and with the same bytes each time.
+
+    The layout is then fixed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
         # Finding room for the labels takes much of the time, and each savefig would do it twice. At a low resolution
         # letters are wider or narrower than their outlines in the SVG file, and names would not fit.
-        figure.draw_without_rendering()
+        figure.get_layout_engine().execute(figure)
         figure.set_layout_engine(None)
         png, svg = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.svg")
         write_file(png, lambda file: figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None}))

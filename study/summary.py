@@ -188,7 +188,7 @@ def failure_in_words(row: Row) -> str:
     """The reason without the numbers of the single run, so that equal failures of several runs can be counted."""
     if row.score is None:
         return "loss or gradient not finite"
-    return re.sub(r" -?\d+\.\d+", "", row.failure).replace("dev: ", "")
+    return re.sub(r"('s)? -?\d+\.\d+", "", row.failure).replace("dev: ", "")
 
 
 def describe_single_seeds(results: Sequence[Result]) -> str:

@@ -163,7 +163,7 @@ def test_the_first_paragraph_says_it_in_words(report):
     assert "lnsr cannot be distinguished from plain on rte (+" in paragraph and "6 and 7 seeds" in paragraph
     needed = comparisons[1]["seeds_needed"]
     assert f"about {round(needed, -1)} seeds each would be needed to see such a difference" in paragraph
-    assert "1 of 7 runs of plain on rte failed: score is not above the majority baseline's." in paragraph
+    assert "1 of 7 runs of plain on rte failed: score is not above the majority baseline." in paragraph
     assert "1 of 7 runs of lnsr on rte failed: loss or gradient not finite." in paragraph
 
 

@@ -124,8 +124,8 @@ DEGENERATE = {
     one_seed: "smart scores 5.00 points more than plain on rte, which cannot be tested (1 seed each). Each score comes "
     "from one seed. One seed proves nothing: another seed may turn the order around.",
     all_failed: "smart and plain have equal scores on rte (neither has any spread). 3 of 3 "
-    "runs of plain on rte failed: score is not above the majority baseline's. 3 of 3 runs of smart on rte failed: "
-    "score is not above the majority baseline's.",
+    "runs of plain on rte failed: score is not above the majority baseline. 3 of 3 runs of smart on rte failed: "
+    "score is not above the majority baseline.",
     no_scores: "No run has a score. 2 of 2 runs of plain on rte failed: loss or gradient not finite. 2 of 2 runs of "
     "smart on rte failed: loss or gradient not finite.",
     one_side_without_scores: "Nothing is compared. Highest mean: smart on rte: 71.00 points. smart on rte is not "
