@@ -22,7 +22,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = sorted([*(ROOT / "minbert").rglob("*.py"), *(ROOT / "regularizers").rglob("*.py")])
+FILES = sorted(path for room in ("minbert", "regularizers", "study") for path in (ROOT / room).rglob("*.py"))
 MODULES = {module_name(path): path for path in FILES}
 
 
@@ -97,6 +97,18 @@ def test_importing_minbert_is_light():
     heavy = ("regularizers", "matplotlib", "scipy", "transformers", "huggingface_hub")
     rooms = tuple(f"minbert.{room}" for room in ROOMS)
     code = f"import sys, minbert; print([m for m in {heavy + rooms} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_only_the_study_imports_scipy_and_matplotlib():
+    for module, path in MODULES.items():
+        libraries = {name.split(".")[0] for name in imported(path)}
+        assert module.startswith("study.") or not libraries & {"scipy", "matplotlib"}, module
+
+
+def test_a_study_needs_neither_before_its_report():
+    code = "import sys, study.__main__, study.worker; print([m for m in ('scipy', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
 
