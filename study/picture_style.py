@@ -16,7 +16,6 @@ from study.formats import describe_point, name_cell
 from study.results import Cell
 
 WIDTH = 7.0  # inches. 700 pixels of a README show it at 100 pixels an inch, where a font of 9 pt is 12 pixels high.
-DPI = 200  # of the PNG files
 INK, GREY = "#222222", "#767676"
 FAILED, PAPER = "#C1121F", "#7A2E8E"  # crosses of failed runs; the paper's own numbers
 # Okabe and Ito's colours, which readers of all kinds of colour vision can tell apart. Yellow is too pale on white, and
@@ -57,24 +56,25 @@ def style() -> Iterator[None]:
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write path.png and path.svg of a new_figure(), each whole or not at all, and with the same bytes each time.
+    """Write path.png and path.svg, each whole or not at all. The same picture gives the same bytes: no date in them.
 
-    The layout is then fixed.
+    The figure comes from new_figure(), and can be saved once: then its layout is fixed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
-        # Finding room for the labels takes much of the time, and each savefig would do it twice. At a low resolution
-        # letters are wider or narrower than their outlines in the SVG file, and names would not fit.
+        # Finding room for the labels takes much of the time, and each savefig would do it twice.
         figure.get_layout_engine().execute(figure)
         figure.set_layout_engine(None)
         png, svg = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.svg")
-        write_file(png, lambda file: figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None}))
+        write_file(png, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
         write_file(svg, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, which finds room for its labels when it is drawn."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    """An empty figure, which finds room for its labels when it is saved."""
+    # 200 pixels an inch are those of the PNG file. At a low resolution letters are wider or narrower than their
+    # outlines in the SVG file, and the layout would not fit it.
+    return Figure(figsize=(width, height), dpi=200, layout="constrained", facecolor="white")
 
 
 def line_style(index: int) -> dict:
