@@ -72,8 +72,7 @@ def save_picture(figure: Figure, path: Path) -> None:
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
     """An empty figure, which finds room for its labels when it is saved."""
-    # 200 pixels an inch are those of the PNG file. At a low resolution letters are wider or narrower than their
-    # outlines in the SVG file, and the layout would not fit it.
+    # The resolution of the PNG file. The widths of letters change a little with it, so the layout has to know it.
     return Figure(figsize=(width, height), dpi=200, layout="constrained", facecolor="white")
 
 

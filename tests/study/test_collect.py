@@ -158,6 +158,9 @@ def test_option_and_hyper_parameters_are_shown_even_if_they_are_equal(tmp_path):
     info = describe(load(tmp_path, "[methods.plain]\n[methods.short]\nepochs = 1\n"))
     assert info.method_settings["rte", "plain"] == {"option": ["finetune"], "set": [()], "epochs": [3]}
     assert info.method_settings["rte", "short"] == {"option": ["finetune"], "set": [()], "epochs": [1]}
+    assert "option" not in info.settings and "set" not in info.settings
+    info = describe(load(tmp_path, "[methods.both]\noption = ['finetune', 'smart']\n"))
+    assert info.method_settings == {("rte", "both"): {"option": ["finetune", "smart"], "set": [()]}}
 
 
 def test_a_setting_of_one_program_is_unknown_in_the_other(tmp_path):
@@ -192,3 +195,5 @@ def test_a_file_without_a_model_does_not_name_the_papers(tmp_path):
         'option = "finetune"', 'option = "finetune"\nmodel = ["b", "c"]'
     )
     assert describe(load(tmp_path, of_method)).paper_note == ""
+    of_task = METHODS.replace("batch-size = 16", 'model = "a"')
+    assert describe(load(tmp_path, of_task)).paper_note == ""

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from support.study_cells import make_cell, make_cells, make_grid, make_row
@@ -292,6 +293,7 @@ def test_saving_leaves_only_the_two_files(tmp_path):
     save_picture(box_figure(rte(tmp_path / "runs")), tmp_path / "new" / "folder" / "x.y")
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["x.y.png", "x.y.svg"]
     ET.parse(tmp_path / "new" / "folder" / "x.y.svg")
+    assert imread(tmp_path / "new" / "folder" / "x.y.png").shape[1] == 1400  # 7 inches
 
 
 def test_the_users_settings_of_matplotlib_have_no_effect_and_stay(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.study_cells import make_cell, make_cells, make_info, make_row, markdown_tables
+from support.study_cells import make_cell, make_cells, make_info, make_row, markdown_tables, read_summary
 
 from study.export import results_csv
 from study.report import write_report
@@ -63,6 +63,8 @@ def test_a_run_of_several_tasks_is_one_row(tmp_path):
     with (tmp_path / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
         (written,) = csv.DictReader(file)
     assert (written["task"], written["score"], written["failed"]) == ("sst5+quora", "0.6", "false")
+    # The train score of the run is not that of one task.
+    assert ["train_and_dev" in cell for cell in read_summary(tmp_path / "out")["cells"]] == [True, False, False]
     assert [table[0]["mean"] for table in markdown_tables(tmp_path / "out")[:5] if "mean" in table[0]] == [
         "60.00",
         "50.00",

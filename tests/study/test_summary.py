@@ -60,6 +60,33 @@ def test_many_comparisons_are_counted(tmp_path):
     assert "m1 cannot be distinguished from plain" in text
 
 
+@pytest.mark.parametrize(
+    ("count", "sentence"), [(11, "1 further comparison shows a"), (12, "2 further comparisons show a")]
+)
+def test_of_very_many_differences_the_last_ones_are_counted(tmp_path, count, sentence):
+    cells = [make_cell([make_row(tmp_path, "plain", i, 0.6 + 0.001 * i) for i in range(5)])]
+    for k in range(count):
+        cells.append(make_cell([make_row(tmp_path, f"m{k}", i, 0.8 + 0.0011 * i) for i in range(5)]))
+    text = summarize(cells, {f"m{k}": "plain" for k in range(count)})
+    assert text.count("is ahead of plain") == 10
+    assert f"{sentence} difference (tables below)." in text
+
+
+def test_seeds_needed_are_not_told_if_there_are_as_many(tmp_path):
+    """One test would see the difference with three seeds; corrected for four tests it is not significant."""
+    gains = {"plain": 0.0, "m0": 0.0325, "m1": 0.001, "m2": 0.002, "m3": 0.003}
+    cells = [
+        make_cell([make_row(tmp_path, name, i, 0.6 + gain + 0.01 * i) for i in range(3)])
+        for name, gain in gains.items()
+    ]
+    baselines = dict.fromkeys(list(gains)[1:], "plain")
+    results = measure_cells(cells, baselines)
+    assert results[1].comparison["seeds_needed"] == 3 and not results[1].is_significant()
+    first, *others = summarize_in_words(results, baselines).split(" m")
+    assert "m0 cannot be distinguished" in first and "would be needed" not in first
+    assert all("would be needed" in sentence for sentence in others)
+
+
 def test_the_spread_is_told_where_levene_sees_a_difference(tmp_path):
     wide = [0.55 + 0.02 * i for i in range(12)]
     narrow = [0.66 + 0.0005 * i for i in range(12)]
