@@ -16,7 +16,7 @@ from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
-from minbert.command_line import Parser
+from minbert.command_line import Parser, is_utf8
 from minbert.errors import InputError
 from minbert.hub import find_model
 from minbert.training.inputs import Inputs
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> int:
     """Run the program. Returns the exit status."""
     try:
         args = make_parser().parse_args(argv)
+        if not is_utf8(str(args.out or "")):  # the report could not hold it
+            raise InputError("--out is not UTF-8")
         study = load_study(args.file, read_overrides(args))
         folder = StudyFolder(args.out or Path("studies-out") / study.name)
         folder.check(study.runs)

@@ -9,11 +9,12 @@ import numpy as np
 import train
 from minbert.data.predictions import read_predictions
 from minbert.data.tasks import TASKS
+from minbert.errors import InputError
 from minbert.files import read_json_object
 from study.folder import FINISHED, NOT_COMPARED, StudyFolder
 from study.formats import join
 from study.plan import Run, Study, settings_fields
-from study.results import Cell, Numbers, Row, StudyInfo
+from study.results import Cell, Numbers, Row, StudyInfo, is_number
 from study.seed_effects import agreement
 from study.study_file import scored_names
 
@@ -23,11 +24,15 @@ OF_A_METHOD = ("option", "set")  # settings that define a method: always shown w
 
 def load_rows(study: Study, folder: StudyFolder) -> dict[str, Row]:
     """{name of the run: row} of the finished runs. Raises InputError for a metrics.json that is damaged."""
-    return {
-        run.name: load_row(run, folder.run_folder(run), study.file.metrics.get(run.task))
-        for run in study.runs
-        if folder.state(run) == FINISHED
-    }
+    rows = {}
+    for run in study.runs:
+        if folder.state(run) == FINISHED:
+            path = folder.run_folder(run)
+            try:
+                rows[run.name] = load_row(run, path, study.file.metrics.get(run.task))
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise InputError(f"{path / 'metrics.json'} is not that of a run ({error!r}): delete {path}") from None
+    return rows
 
 
 def load_row(run: Run, folder: Path, metric: str | None) -> Row:
@@ -42,7 +47,7 @@ def load_row(run: Run, folder: Path, metric: str | None) -> Row:
         seed=run.settings.seed,
         init_seed=run.settings.init_seed,
         data_seed=run.settings.data_seed,
-        score=scored["dev"]["score"] if scored else None,
+        score=finite(scored["dev"]["score"]) if scored else None,
         failed=values["failed"],
         failure=values["failure"],
         train_loss=values["train_loss"],
@@ -53,6 +58,13 @@ def load_row(run: Run, folder: Path, metric: str | None) -> Row:
         folder=folder,
         task_failures={task: result["failure"] for task, result in values.get("tasks", {}).items() if result["failed"]},
     )
+
+
+def finite(score: float) -> float:
+    """The score itself. Raises ValueError if it is not a finite number."""
+    if not is_number(score):
+        raise ValueError(f"score {score}")
+    return score
 
 
 def score_by(metric: str | None, epoch: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +132,8 @@ def measure_agreement(task: str, rows: list[Row]) -> Numbers | None:
         return None
     predictions = [read_predictions(row.folder, task, "dev") for row in rows]
     known = [values for values in predictions if values]
+    if len({len(values) for values in known}) > 1:
+        raise InputError(f"{rows[0].folder.parent}: the numbers of predictions of {task} differ between the runs")
     return agreement(np.array(known)) if len(known) > 1 else None
 
 
@@ -135,6 +149,7 @@ def describe_study(
         about=study.file.about,
         command=command,
         baselines=study.file.baselines,
+        metrics=study.file.metrics,
         levene=study.file.levene,
         paper_note=describe_paper_differences(study) if any(cell.paper for cell in cells) else "",
         runs_planned=len(study.runs),

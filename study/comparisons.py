@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from study import seed_effects, statistics
-from study.results import Cell, Numbers, Result, is_number
+from study.results import Cell, Numbers, Result, find_point, is_number
 
 TESTS = ("welch_p", "mann_whitney_p", "levene_p")
 
@@ -56,15 +56,13 @@ def compare_with_baseline(result: Result, results: Sequence[Result], baselines: 
 
 
 def find_baseline(result: Result, results: Sequence[Result], baselines: dict[str, str]) -> Result | None:
-    """The baseline's result on the same task with an equal point of the grid, or else its only one on that task."""
+    """The baseline's result on the same task with the same settings: see results.find_point."""
     task, method = result.cell.task, baselines.get(result.cell.method)
     candidates = [
         other for other in results if other.cell.task == task and other.cell.method == method and other is not result
     ]
-    equal = [other for other in candidates if other.cell.point == result.cell.point]
-    if equal:
-        return equal[0]
-    return candidates[0] if len(candidates) == 1 else None
+    index = find_point(result.cell.point, [other.cell.point for other in candidates])
+    return None if index is None else candidates[index]
 
 
 def correct_for_many(comparisons: Sequence[Numbers]) -> None:

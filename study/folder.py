@@ -53,6 +53,7 @@ class StudyFolder:
         return self.error_file(run).read_text(encoding="utf-8").strip()
 
     def note_error(self, run: Run, line: str) -> None:
+        self.create()  # somebody may have deleted it
         write_text(self.error_file(run), line + "\n")
 
     def prepare(self, run: Run) -> CommonSettings:
@@ -75,11 +76,13 @@ class StudyFolder:
             path = self.run_folder(run) / "settings.json"
             if path.exists():
                 check_settings(run.settings, read_json_object(path), path)
+            elif (self.run_folder(run) / "metrics.json").exists():
+                raise InputError(f"{path} is missing, but the run is finished: delete that run's folder")
 
     def wall_seconds(self, run: Run) -> float:
         """From the start of a finished run to its end, with loading and evaluation. Too long if it was stopped."""
         start, end = (self.run_folder(run) / name for name in ("settings.json", "metrics.json"))
-        return end.stat().st_mtime - start.stat().st_mtime
+        return max(0.0, end.stat().st_mtime - start.stat().st_mtime)  # in a copied folder the times mean nothing
 
 
 def check_settings(settings: CommonSettings, saved: dict[str, Any], path: Path) -> None:

@@ -69,7 +69,7 @@ class ProgressDisplay:
         room = max(0, height - 1 - len(last))
         if len(table) > room:
             table = [*table[: max(0, room - 1)], f"... {len(table) - max(0, room - 1)} more lines"][:room]
-        lines = [line[: width - 1] for line in [*table, *last]]
+        lines = [line[: width - 1] for line in [*table, *last]][-max(1, height - 1) :]
         print("\n".join(lines), flush=True)
         self.drawn = len(lines)
 
@@ -100,8 +100,7 @@ class ProgressDisplay:
     def progress(self, run: Run) -> str:
         """The last line of a run's log."""
         rows = read_log(self.folder.run_folder(run))
-        text = f"step {rows[-1]['step']}/{rows[-1]['steps']}, loss {rows[-1]['loss']:.3f}" if rows else "starts"
-        return f"> {run.name}: {text}"
+        return f"> {run.name}: " + (f"step {rows[-1].get('step')}/{rows[-1].get('steps')}" if rows else "starts")
 
 
 def describe_result(result: dict) -> str:

@@ -11,6 +11,7 @@ from minbert.errors import InputError
 from minbert.training.arguments import saved_value
 from minbert.training.settings import CommonSettings, MultitaskSettings, Settings, flag_of
 from regularizers import OPTIONS, build
+from study.results import find_point
 from study.study_file import Overrides, StudyFile, check_keys, read_study_file
 from train import fill_in_defaults
 
@@ -53,7 +54,7 @@ def load_study(path: Path | str, overrides: Overrides) -> Study:
     try:
         file = read_study_file(Path(path), overrides)
         runs = list(plan_runs(file))
-        check_names([run.name for run in runs])
+        check_names(runs)
         check_baselines(file, runs)
         return Study(file, runs)
     except InputError as error:
@@ -129,8 +130,8 @@ def merged_settings(file: StudyFile, task: str, method: str) -> dict[str, Any]:
 
 def check_hyper_parameters(file: StudyFile) -> None:
     """Raise InputError for --set smart.eps=1e-3 if no method uses smart."""
-    tables = [file.settings, file.changed_settings, *file.methods.values()]
-    used = set().union(*(names_of(table.get("option", "finetune")) for table in tables))
+    merged = [merged_settings(file, task, method) for task in file.tasks for method in file.methods]
+    used = set().union(*(names_of(settings.get("option", "finetune")) for settings in merged))
     for item in file.hyper_parameters:
         if (name := item.partition(".")[0]) not in used:
             what = "no chosen method uses it" if name in OPTIONS else "there is no such option"
@@ -197,20 +198,21 @@ def run_name(task: str, method: str, point: dict[str, Any], settings: CommonSett
     return re.sub(r"[^A-Za-z0-9+=.,_-]+", "_", "-".join(parts))
 
 
-def check_names(names: list[str]) -> None:
-    """Raise InputError if two runs would share a folder: two values of a grid are equal, or differ only in symbols."""
-    seen = set()
-    for name in names:
-        if name in seen:
-            raise InputError(f"two values of a grid give the same folder name {name}")
-        seen.add(name)
+def check_names(runs: list[Run]) -> None:
+    """Raise InputError if two runs have one folder or are the same run (lr = [1, 1.0]), or if a name is too long."""
+    names, settings = set(), set()
+    for run in runs:
+        seeds = run.settings.seed, run.settings.init_seed, run.settings.data_seed
+        if run.name in names or (run.cell, seeds) in settings:
+            raise InputError(f"two values of a grid give the same run {run.name}")
+        if len(run.name.encode()) > 200:  # file systems take 255 bytes, and files need suffixes
+            raise InputError(f"the name of the run {run.name} is too long: use shorter names or a smaller grid")
+        names.add(run.name)
+        settings.add((run.cell, seeds))
 
 
 def check_baselines(file: StudyFile, runs: list[Run]) -> None:
-    """Raise InputError for a comparison that cannot be made, because the two grids have no point in common.
-
-    A method is compared with the baseline's runs at the same point, or with the only point that the baseline has.
-    """
+    """Raise InputError for a comparison that cannot be made, because no run of the baseline has the same settings."""
     points: dict[tuple[str, str], list[dict]] = {}
     for run in runs:
         of_method = points.setdefault((run.task, run.method), [])
@@ -218,8 +220,8 @@ def check_baselines(file: StudyFile, runs: list[Run]) -> None:
             of_method.append(run.point)
     for (task, method), of_method in points.items():
         baseline = file.baselines.get(method)
-        of_baseline = points.get((task, baseline), [])
-        if len(of_baseline) > 1 and not any(point in of_baseline for point in of_method):
+        of_baseline = points.get((task, baseline))
+        if of_baseline and not any(find_point(point, of_baseline) is not None for point in of_method):
             raise InputError(
                 f"compare_with: no run of {method} on {task} has the settings of a run of {baseline}; "
                 "give both the same grid"

@@ -154,10 +154,10 @@ class Pool:
         for key, _ in self.selector.select(POLL_SECONDS):
             worker = key.data
             line = worker.process.stdout.readline()
-            if line:
-                self.handle_answer(worker, json.loads(line))
-            else:
+            if not line:
                 self.remove(worker)
+            elif line.startswith("{"):  # another line is from a library that prints while it is imported
+                self.handle_answer(worker, json.loads(line))
         self.refresh([worker.run for worker in self.workers if worker.run])
 
     def handle_answer(self, worker: Worker, answer: dict) -> None:

@@ -12,7 +12,7 @@ from study.comparisons import measure_cells
 from study.curves import MOST_BANDS, best_figure, curve_figure, loss_figure
 from study.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_latex, to_markdown
 from study.export import make_summary, results_csv
-from study.formats import format_duration, plural
+from study.formats import format_duration, join, plural
 from study.picture_style import save_picture
 from study.pictures import box_figure, heat_figures
 from study.results import Cell, Result, StudyInfo
@@ -71,7 +71,10 @@ def report_blocks(study: StudyInfo, results: Sequence[Result], pictures: Picture
             yield Paragraph(paragraph)
     family = sum(result.comparison is not None for result in results)
     for task in dict.fromkeys(result.cell.task for result in results):
-        yield Heading(task)
+        yield Heading(f"{task} ({study.metrics[task]})" if task in study.metrics else task)
+        replaced = [name for name in task.split("+") if name in study.metrics]
+        if "+" in task and replaced:
+            yield Paragraph(f"The average is of the tasks' own scores, also for {join(replaced)}.")
         of_task = [result for result in results if result.cell.task == task]
         yield from task_blocks(study, of_task, family, pictures)
     yield from closing_blocks(study)

@@ -4,6 +4,7 @@ each cell with its statistics, and the facts about the whole study. Nothing here
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,6 +98,7 @@ class StudyInfo:
     about: str  # a paragraph of the study file, or ""
     command: str  # that repeats the study
     baselines: dict[str, str]  # method -> the method that it is compared with
+    metrics: dict[str, str]  # task -> the metric in place of its score
     levene: str  # the center of Levene's test: median or mean
     paper_note: str  # a sentence if the paper's numbers are for another model, or ""
     runs_planned: int
@@ -129,3 +131,21 @@ def read_log(folder: Path) -> list[dict]:
 def is_number(value: object) -> bool:
     """A finite number?"""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def find_point(point: dict[str, object], points: Sequence[dict[str, object]]) -> int | None:
+    """Which of a baseline's points of the grid a method's point is compared with: the index, or None.
+
+    It is the equal one, or the only one that agrees in all settings that both points have (a method may have a grid
+    over its own hyper-parameters), or else the only one there is.
+    """
+    if point in points:
+        return points.index(point)
+    agreeing = [
+        index
+        for index, other in enumerate(points)
+        if all(other[name] == value for name, value in point.items() if name in other)
+    ]
+    if len(agreeing) == 1:
+        return agreeing[0]
+    return 0 if len(points) == 1 else None

@@ -67,7 +67,7 @@ def read_study_file(path: Path, overrides: Overrides) -> StudyFile:
         name=check_name(content.get("name", path.stem), "name"),
         about=" ".join(str(content.get("about", "")).split()),
         tasks=tasks,
-        seeds=one_or_many(overrides.seeds) or content.get("seeds", 10),
+        seeds=one_or_many(overrides.seeds) if overrides.seeds else content.get("seeds", 10),
         methods=choose(methods, overrides.methods),
         settings=content.get("settings", {}),
         baselines=check_baselines(content.get("compare_with", {}), methods),
@@ -126,8 +126,13 @@ def check_tasks(tasks: Any) -> None:
 def check_task_tables(where: str, table: dict[str, Any], tasks: list[str]) -> None:
     """Raise InputError for a table of settings for a task that the file does not train: it would have no effect."""
     for key, value in table.items():
-        if isinstance(value, dict) and key not in tasks:
+        if not isinstance(value, dict):
+            continue
+        if key not in tasks:
             raise InputError(f"[{where}.{key}] has no effect: {key} is not in tasks, which has {', '.join(tasks)}")
+        for name, inner in value.items():
+            if isinstance(inner, dict):
+                raise InputError(f"[{where}.{key}.{name}] is a table; {name} must be a value")
 
 
 def scored_names(entry: str) -> list[str]:
@@ -154,7 +159,7 @@ def choose(methods: dict[str, dict[str, Any]], names: tuple[str, ...]) -> dict[s
 
 
 def check_method(name: Any, methods: dict[str, Any], where: str) -> None:
-    if name not in methods:
+    if not isinstance(name, str) or name not in methods:
         raise InputError(f"{where}: {name!r} is not a method; the methods are {', '.join(methods)}")
 
 
@@ -195,7 +200,7 @@ def check_paper(table: dict[str, Any], methods: dict[str, Any]) -> dict[str, dic
                 raise InputError(f"[paper.{method}] must hold tables: [paper.{method}.rte]")
             check_task(task, where)
             check_keys(numbers, PAPER_KEYS, where)
-            if not all(type(number) in (int, float) for number in numbers.values()):
+            if not all(type(number) in (int, float) and abs(number) < 1e9 for number in numbers.values()):  # no NaN
                 raise InputError(f"{where} must hold numbers")
     return table
 

@@ -37,23 +37,23 @@ def job_line(name: str, settings: CommonSettings, output: str) -> str:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")  # file descriptor 1 itself will be each run's output file
     jobs: queue.Queue[dict | None] = queue.Queue()
-    is_training = threading.Event()
-    threading.Thread(target=read_jobs, args=(jobs, is_training), daemon=True).start()
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: None)  # only a run listens to it: see read_jobs
+    threading.Thread(target=read_jobs, args=(jobs, stopped), daemon=True).start()
     inputs = Inputs()
     while (job := jobs.get()) is not None:
-        is_training.set()
         with output_to(job["output"]):
-            answer = train_run(job, inputs)
-        is_training.clear()
+            answer = train_run(job, inputs, stopped)
         print(json.dumps({"name": job["name"], **answer}), file=answers, flush=True)
 
 
-def read_jobs(jobs: queue.Queue, is_training: threading.Event) -> None:
+def read_jobs(jobs: queue.Queue, stopped: threading.Event) -> None:
     """Hand the lines of standard input to the main thread. At their end, stop a run that trains."""
     for line in sys.stdin:
         jobs.put(json.loads(line))
-    if is_training.is_set():
-        os.kill(os.getpid(), signal.SIGTERM)
+    # A run that listens to signals gets this one. A run that is about to listen looks at `stopped` when it does.
+    stopped.set()
+    os.kill(os.getpid(), signal.SIGTERM)
     jobs.put(None)
 
 
@@ -74,12 +74,14 @@ def redirect(file: TextIO) -> None:
         os.dup2(file.fileno(), descriptor)
 
 
-def train_run(job: dict[str, Any], inputs: Inputs) -> dict[str, str]:
+def train_run(job: dict[str, Any], inputs: Inputs, stopped: threading.Event) -> dict[str, str]:
     """Train one run. Returns how the attempt ended: {"end": ...} and for an error {"error": one line}."""
     try:
         settings = read_settings(job)
         method = build(settings.option, settings.method_settings)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
+            if stopped.is_set():
+                return {"end": STOPPED}
             fine_tune(settings, method, runtime, inputs=inputs)
     except (Interrupted, KeyboardInterrupt):
         return {"end": STOPPED}

@@ -110,7 +110,7 @@ class RunFolder:
         Files under temporary names, which a killed process left, are removed. Raises InputError if another process
         has the lock.
         """
-        lock_file = (self.path / "settings.json").open("rb")
+        lock_file = (self.path / "settings.json").open("r+b")  # "+": NFS locks only files that are open for writing
         if not lock_within(lock_file, seconds=1.0):
             raise InputError(f"{self.path}: another process is at work on this run")
         for path in self.path.rglob(".*"):

@@ -14,7 +14,7 @@ from minbert.data.tasks import ROWS, TASKS
 from minbert.metrics import CORRELATIONS
 from minbert.training.arguments import parse_settings
 from minbert.training.settings import Settings
-from study.__main__ import make_parser, read_changes
+from study.__main__ import make_parser, read_overrides
 from study.plan import Run, Study, load_study
 from study.study_file import Overrides
 
@@ -219,7 +219,7 @@ def test_the_commands_of_the_readmes_plan_a_study(command):
     args = make_parser().parse_args(shlex.split(command)[3:])
     if args.model != "sample/tiny-bert":
         args.model = str(sample.MODEL)  # any other model would be downloaded
-    assert load_study(ROOT / args.file, read_changes(args)).runs
+    assert load_study(ROOT / args.file, read_overrides(args)).runs
 
 
 @pytest.mark.parametrize("command", commands("python train.py"))

@@ -116,4 +116,4 @@ def test_the_line_of_a_run_has_its_last_step(folder, runs):
     path.mkdir(parents=True)
     row = {"step": 10, "steps": 78, "loss": 0.51234}
     (path / "log.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"step": 20}) + '\n{"step": 3')
-    assert display.progress(runs[0]) == "> rte-plain-seed0: step 20/78, loss 0.512"
+    assert display.progress(runs[0]) == "> rte-plain-seed0: step 20/78"

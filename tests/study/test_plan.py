@@ -9,6 +9,7 @@ from minbert.training.arguments import parse_settings
 from minbert.training.settings import MultitaskSettings, Settings
 from regularizers import build
 from study.plan import choose_shard, load_study
+from study.results import find_point
 from study.study_file import Overrides
 
 PLAIN = "[methods.plain]\noption = 'finetune'\n"
@@ -119,7 +120,9 @@ MISTAKES = [
     ("settings = {epochs = 'two'}", {}, "method plain on rte: epochs cannot be 'two'"),
     ("settings = {epochs = 0}", {}, "method plain on rte: --epochs must be at least 1, not 0"),
     ("settings = {epochs = []}", {}, "epochs: the list is empty"),
-    ("settings = {epochs = [2, 2]}", {}, "two values of a grid give the same folder name rte-plain-epochs=2-seed0"),
+    ("settings = {epochs = [2, 2]}", {}, "two values of a grid give the same run rte-plain-epochs=2-seed0"),
+    ("settings = {lr = [1, 1.0]}", {}, "two values of a grid give the same run rte-plain-lr=1.0-seed0"),
+    ("", {"settings": ("lr=[]",)}, "lr: the list is empty"),
     ("settings = {set = 'smart.eps=1'}", {}, "set cannot be 'smart.eps=1'"),
     (
         "settings = {set = ['smart.eps=1']}",
@@ -183,3 +186,37 @@ def test_shards_are_disjoint_and_share_every_cell(load, count):
     for cell in {run.cell for run in runs}:
         shares = [sum(run.cell == cell for run in shard) for shard in shards]
         assert max(shares) - min(shares) <= 1
+
+
+def test_a_grid_over_a_hyper_parameter_meets_the_baseline_with_the_same_rate(load):
+    text = """
+    settings = {lr = [1e-4, 2e-4]}
+    compare_with = "plain"
+    [methods.plain]
+    [methods.smart]
+    option = "smart"
+    set = [["smart.eps=1e-3"], ["smart.eps=1e-2"]]
+    """
+    points = [run.point for run in load(text, seeds=(1,)).runs]
+    baseline, own = points[:2], points[2:]
+    assert [find_point(point, baseline) for point in own] == [0, 0, 1, 1]
+    assert find_point({"lr": 3e-4}, baseline) is None and find_point({"epochs": 3}, baseline) is None
+    assert find_point({"lr": 3e-4}, baseline[:1]) == 0 and find_point({}, []) is None
+
+
+def test_a_name_that_no_file_system_takes_is_refused(load):
+    with pytest.raises(InputError, match="is too long: use shorter names"):
+        load(f"[methods.{'a' * 220}]")
+
+
+def test_hyper_parameters_reach_an_option_of_one_task_or_of_the_command_line(load):
+    text = "seeds = 1\ntasks = ['rte', 'cola']\n[methods.a.rte]\noption = 'smart'\n"
+    rte, cola = load(text, settings=("smart.eps=1",)).runs
+    assert (rte.settings.method_settings, cola.settings.method_settings) == (("smart.eps=1",), ())
+    (plain,) = load("seeds = 1\n" + PLAIN, settings=("option=smart", "smart.eps=1")).runs
+    assert plain.settings.method_settings == ("smart.eps=1",)
+
+
+def test_no_seeds_are_refused_on_the_command_line_too(load):
+    with pytest.raises(InputError, match="seeds = 0: give a number"):
+        load(PLAIN, seeds=(0,))

@@ -14,7 +14,13 @@ import pytest
 
 import multitask
 import train
+from minbert.errors import InputError
 from study.__main__ import main
+from study.collect import load_rows
+from study.folder import StudyFolder
+from study.plan import load_study
+from study.study_file import Overrides
+from study.worker import job_line
 
 ROOT = Path(__file__).resolve().parents[2]
 # One thread a worker: the runs are too small to share out, and equal bits need an equal number of threads.
@@ -250,3 +256,38 @@ def test_missing_libraries_are_named(tmp_path, model_folder, data, capsys, monke
     file = write_study(tmp_path / "few.toml", model_folder, data, "[methods.plain]\n")
     assert main([str(file), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "study: scipy missing: pip install -r requirements-study.txt\n"
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0, 2.0, 3.0])
+def test_a_worker_that_starts_a_run_stops_when_its_input_ends(tmp_path, model_folder, data, delay):
+    """Before the run listens to signals, while it reads files, and while it trains."""
+    file = write_study(tmp_path / "one.toml", model_folder, data, "epochs = 400\n[methods.plain]\n")
+    (run,) = load_study(file, Overrides(seeds=(1,))).runs
+    folder = StudyFolder(tmp_path / "out")
+    folder.create()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "study.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    worker.stdin.write(job_line(run.name, folder.prepare(run), str(folder.output_file(run))) + "\n")
+    worker.stdin.flush()
+    time.sleep(delay)
+    answer, _ = worker.communicate()
+    assert (worker.returncode, json.loads(answer)["end"]) == (0, "stopped")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"history": [{"epoch": 1}], "kept_epoch": 1}', "[]", "{"])
+def test_a_damaged_result_is_named(tmp_path, model_folder, data, capsys, text):
+    file = write_study(tmp_path / "one.toml", model_folder, data, "[methods.plain]\n")
+    study = load_study(file, Overrides(seeds=(1,)))
+    folder = StudyFolder(tmp_path / "out")
+    path = folder.run_folder(study.runs[0])
+    path.mkdir(parents=True)
+    (path / "metrics.json").write_text(text)
+    with pytest.raises(InputError, match=r"metrics\.json"):
+        load_rows(study, folder)
+    assert main([str(file), "--seeds", "1", "--out", str(tmp_path / "out"), "--list"]) == 2
+    assert "settings.json is missing, but the run is finished" in capsys.readouterr().err

@@ -86,6 +86,7 @@ def make_info(**changes) -> StudyInfo:
         "about": "Numbers from a random generator: they show what a report looks like.",
         "command": "python -m study made-up.toml --seeds 7",
         "baselines": {"smart": "plain", "lnsr": "plain", "no_correction": "plain"},
+        "metrics": {},
         "levene": "median",
         "paper_note": "",
         "runs_planned": 42,
