@@ -28,7 +28,7 @@ STUDY = """
 tasks = ["rte"]
 compare_with = "plain"
 [settings]
-epochs = 1
+epochs = {epochs}
 [methods.plain]
 [methods.no-correction]
 bias-correction = false
@@ -36,8 +36,8 @@ bias-correction = false
 TIMES_AND_MEMORY = ("seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes")
 
 
-def study_command(folder: Path, *flags) -> list[str]:
-    (folder.parent / "study.toml").write_text(STUDY, encoding="utf-8")
+def study_command(folder: Path, *flags, epochs: int = 1) -> list[str]:
+    (folder.parent / "study.toml").write_text(STUDY.format(epochs=epochs), encoding="utf-8")
     return [sys.executable, "-m", "study", str(folder.parent / "study.toml"), "--out", str(folder), *map(str, flags)]
 
 
@@ -59,20 +59,20 @@ def timed(commands: list[list[str]]) -> float:
     return time.monotonic() - began
 
 
-def overhead(rounds: int, seeds: int) -> None:
+def overhead(rounds: int, seeds: int, epochs: int) -> None:
     print("| runner | wall time, s | training alone, s | ratio |\n|---|---|---|---|")
     rows: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             loop = [
-                [sys.executable, "train.py", "--epochs", "1", "--save", "none", "--seed", str(seed), flag,
+                [sys.executable, "train.py", "--epochs", str(epochs), "--save", "none", "--seed", str(seed), flag,
                  "--out", str(folder / "loop" / f"{seed}{flag}")]
                 for seed in range(seeds) for flag in ("--bias-correction", "--no-bias-correction")
             ]  # fmt: skip
             ways = {
-                "study": [study_command(folder / "one", "--seeds", seeds)],
-                "study --jobs 2": [study_command(folder / "two", "--seeds", seeds, "--jobs", 2)],
+                "study": [study_command(folder / "one", "--seeds", seeds, epochs=epochs)],
+                "study --jobs 2": [study_command(folder / "two", "--seeds", seeds, "--jobs", 2, epochs=epochs)],
                 "loop over train.py": loop,
             }
             for (name, commands), part in zip(ways.items(), ("one", "two", "loop")):
@@ -118,12 +118,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["overhead", "kills"])
     parser.add_argument("--rounds", type=int, default=3, help="of overhead")
+    parser.add_argument("--epochs", type=int, default=1, help="of the runs of overhead")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--seeds", type=int, default=10, help="of the studies, which have two methods")
     args = parser.parse_args()
     if args.what == "overhead":
-        overhead(args.rounds, args.seeds)
+        overhead(args.rounds, args.seeds, args.epochs)
     else:
         kills(args.kills, args.seed, args.seeds)
 
