@@ -7,8 +7,8 @@ overhead: the same 20 runs by `python -m study`, with one worker and with two, a
 time of each is divided by the time of training alone (the sum of the runs' `seconds`, which leave out imports, loading
 and evaluation).
 
-kills: SIGKILL, SIGTERM or SIGINT at random moments, then the same command again. Each run's metrics must equal those of
-an undisturbed study, and no run may be done twice.
+kills: a study gets SIGKILL, SIGTERM or SIGINT at random moments, and is started again each time. Each run's metrics
+must equal those of an undisturbed study, and no run may be done twice.
 """
 
 import argparse

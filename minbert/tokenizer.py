@@ -100,7 +100,7 @@ def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
 
 
 def closest_kind(backend: Backend) -> TokenizerKind:
-    """The kind most of whose special tokens the vocabulary has; of equals that of the first family."""
+    """The kind that has the most special tokens in the vocabulary. Of several equal kinds, the first family's."""
     kinds = [family.tokenizer for family in FAMILIES.values()]
     return max(kinds, key=lambda kind: sum(backend.token_to_id(token) is not None for token in kind.special_tokens))
 

@@ -18,7 +18,7 @@ from minbert.weights import save_model
 
 
 def save_fresh(folder: Path) -> None:
-    """Save the model. Its weights are those of a run that would pretrain it, before the first step."""
+    """Save a model whose weights are freshly drawn, as before the first step of a pretraining."""
     torch.manual_seed(0)
     save_model(SentenceModel(BertModel(BertConfig.from_json(sample.MODEL / "config.json")), []), folder)
     load_tokenizer(sample.MODEL).save(folder)

@@ -5,7 +5,7 @@ python -m study papers/lnsr/table1.toml --model bert-large-uncased --data glue -
 python -m study FILE --list                                           # the runs, their states, the time left
 python -m study FILE --shard 3/8                                      # the third eighth of the runs, on any machine
 
-The same command goes on with a study that was stopped. docs/studies.md has the format of the file.
+Run the same command again to continue a study that was stopped. docs/studies.md has the format of the file.
 """
 
 import argparse

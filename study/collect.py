@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 
-import train
 from minbert.data.predictions import read_predictions
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.files import read_json_object
-from study.folder import FINISHED, NOT_COMPARED, StudyFolder
+from study.folder import FINISHED, NOT_COMPARED, ROOT, StudyFolder
 from study.formats import join
 from study.plan import Run, Study, settings_fields
 from study.results import Cell, Numbers, Row, StudyInfo, is_number
 from study.seed_effects import agreement
 from study.study_file import scored_names
 
-ROOT = Path(train.__file__).resolve().parent
 OF_A_METHOD = ("option", "set")  # settings that define a method: always shown with it
 
 

@@ -5,11 +5,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import train
 from minbert.errors import InputError
 from minbert.files import read_json_object, write_text
 from minbert.training.run_folder import absolute, is_locked
 from minbert.training.settings import CommonSettings, flag_of
 from study.plan import Run
+
+ROOT = Path(train.__file__).resolve().parent  # the folder of the project
 
 # The states of a run.
 WAITING, RUNNING, STOPPED, ERROR, FINISHED = "waiting", "running", "stopped", "error", "finished"

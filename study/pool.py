@@ -9,15 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 
-import train
-from study.folder import FINISHED, RUNNING, StudyFolder
+from study.folder import FINISHED, ROOT, RUNNING, StudyFolder
 from study.plan import Run
 from study.worker import ERROR, STOPPED, job_line
 
-ROOT = Path(train.__file__).resolve().parent
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 POLL_SECONDS = 1.0  # between two looks at the clock, at signals, and at the runs of other processes
 
