@@ -13,7 +13,6 @@ import os
 import shlex
 import sys
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 from minbert.command_line import Parser, is_utf8
@@ -27,6 +26,7 @@ from study.folder import ERROR, StudyFolder
 from study.live import ProgressDisplay
 from study.plan import Run, Study, choose_shard, load_study
 from study.pool import Pool
+from study.requirements import check_requirements
 from study.study_file import Overrides
 
 
@@ -106,13 +106,6 @@ def print_list(display: ProgressDisplay) -> None:
         print(f"{display.states[run.name]:8}  {run.name}{error}")
     states = Counter(display.states.values())
     print(", ".join(f"{count} {state}" for state, count in states.items()) + f"; {display.time_left()}")
-
-
-def check_requirements() -> None:
-    """Raise InputError if a library of requirements-study.txt is missing."""
-    missing = [name for name in ("scipy", "matplotlib") if find_spec(name) is None]
-    if missing:
-        raise InputError(f"{' and '.join(missing)} missing: pip install -r requirements-study.txt")
 
 
 def check_inputs(runs: list[Run]) -> None:

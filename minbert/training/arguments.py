@@ -53,7 +53,7 @@ def load_settings(
 
     Raises InputError if other flags are given, or there is no such run, or the run is complete.
     """
-    folder, path = Path(resume), Path(resume) / "settings.json"
+    folder = Path(resume)
     if other_flags:
         names = {f.name: flag_of(f) for f in fields(cls)}
         first = min(names[name] for name in other_flags)
@@ -61,14 +61,26 @@ def load_settings(
     if (folder / "metrics.json").exists():
         raise InputError(f"--resume {folder}: the run is complete, it has a metrics.json")
     try:
+        return read_settings(cls, folder, out=resume, resume=resume, **{"device": device} if device else {})
+    except FileNotFoundError:
+        missing = folder / "settings.json"
+        raise InputError(f"--resume {folder}: there is no run, {missing} does not exist") from None
+    except OSError as error:
+        missing = folder / "settings.json"
+        raise InputError(f"--resume {folder}: {missing} cannot be read: {error.strerror}") from None
+
+
+def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> CommonSettings:
+    """The settings of the run in a folder, from its settings.json; `changes` replace some of them.
+
+    Raises InputError if the file does not hold the settings of such a run, and OSError if it cannot be read.
+    """
+    path = folder / "settings.json"
+    try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         # The device is saved as cuda:0; its number follows from the process.
-        saved |= {"out": resume, "resume": resume, "device": device or saved["device"].split(":")[0]}
+        saved |= {"device": saved["device"].split(":")[0]} | changes
         values = {f.name: saved_value(f, saved[f.name]) for f in fields(cls)}
-    except FileNotFoundError:
-        raise InputError(f"--resume {folder}: there is no run, {path} does not exist") from None
-    except OSError as error:
-        raise InputError(f"--resume {folder}: {path} cannot be read: {error.strerror}") from None
     except KeyError as error:
         raise InputError(
             f"{path} lacks {error}: another program or another version of minbert wrote it; start a new run"

@@ -29,7 +29,7 @@ TABLES_AND_FIGURES = {
     "lnsr": tuple(f"Table {i}" for i in range(1, 6)) + tuple(f"Figure {i}" for i in range(1, 6)),
     "stability": tuple(f"Table {i}" for i in range(1, 4)) + tuple(f"Figure {i}" for i in range(1, 15)),
     "multitask": ("Table 1", "Figure 1", "Figure 2"),
-    "learning-dynamics": ("Table 1", *(f"Figure {i}" for i in range(1, 8))),
+    "dynamics": ("Table 1", *(f"Figure {i}" for i in range(1, 8))),
 }
 
 # file: model, seeds, epochs, learning rate, batch size, bias correction: of the first run
@@ -234,5 +234,5 @@ def test_there_are_commands_to_check():
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
 def test_the_links_of_the_readmes_lead_to_files(path):
     links = re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
-    assert links or path.parent.name == "learning-dynamics"
+    assert links or path.parent.name == "dynamics"
     assert all((path.parent / link).exists() for link in links), links

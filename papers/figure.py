@@ -1,0 +1,103 @@
+"""What all scripts of figures share: their flags, the files that they write, how they end.
+
+A script has a function `draw(args, files)`, and this `main`:
+
+    def main(argv: list[str]) -> int:
+        return run_figure(figure_parser("papers.dynamics.svcca", __doc__), argv, draw)
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from minbert.command_line import Parser, is_utf8
+from minbert.errors import InputError, reason
+from minbert.files import write_text
+from minbert.training.runtime import setup
+from papers.finished_run import FinishedRun
+from study.picture_style import save_picture
+
+
+class FigureFiles:
+    """The files of one figure, in one folder: tables as TSV, pictures as PNG and SVG."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write name.tsv. Floats have six significant digits, None and NaN are empty."""
+        lines = ["\t".join(columns), *("\t".join(map(tsv_value, row)) for row in rows)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}.tsv"
+        write_text(path, "".join(line + "\n" for line in lines))
+        self.written.append(path)
+
+    def write_picture(self, name: str, figure: Figure) -> None:
+        """Write name.png and name.svg. The figure is from study.picture_style.new_figure."""
+        save_picture(figure, self.folder / name)
+        self.written.append(self.folder / f"{name}.png")
+
+
+def tsv_value(value: object) -> str:
+    """1.23457e-05 for a float, nothing for None and NaN."""
+    if value is None or value != value:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def figure_parser(program: str, description: str, runs: str | None = "+") -> Parser:
+    """A parser with the flags that all scripts of figures have. `runs` is how many RUNs there are; None: no RUN."""
+    parser = Parser(f"python -m {program}", description=description)
+    if runs:
+        parser.add_argument("runs", metavar="RUN", nargs=runs, type=Path, help="folder of a finished run")
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, default=Path("figures-out"), help="for the files (default figures-out)"
+    )
+    return parser
+
+
+def add_device_flags(parser: Parser) -> None:
+    """The flags of scripts that compute with models."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    parser.add_argument("--batch-size", type=positive, default=32, help="examples in one pass (default 32)")
+
+
+def positive(text: str) -> int:
+    """An integer above 0, for argparse."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def choose_device(args: argparse.Namespace) -> torch.device:
+    """The device of --device. Products are in full float32 there, because figures measure small differences."""
+    return setup(args.device, "fp32", needs_fp32=True).device
+
+
+def run_figure(parser: Parser, argv: list[str], draw: Callable[[argparse.Namespace, FigureFiles], None]) -> int:
+    """Parse the command line, draw the figure, and print the files and the time. Returns the exit status."""
+    start = time.perf_counter()
+    try:
+        args = parser.parse_args(argv)
+        if not is_utf8(str(args.out)):
+            raise InputError("--out is not UTF-8")
+        args.runs = [FinishedRun(folder) for folder in getattr(args, "runs", [])]
+        files = FigureFiles(args.out)
+        draw(args, files)
+    except InputError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{parser.prog}: --out {args.out} cannot be written: {reason(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    print(f"{'  '.join(map(str, files.written))}  {time.perf_counter() - start:.1f} s")
+    return 0
