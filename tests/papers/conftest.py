@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import train
 
+import train
 from papers.finished_run import FinishedRun
 
 SMALL = "--train-size 40 --max-steps 2 --batch-size 8 --max-length 32 --device cpu --precision fp32".split()

@@ -51,7 +51,7 @@ def test_a_run_without_a_model_is_refused(tmp_path):
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="metrics.json does not exist"):
+    with pytest.raises(InputError, match=r"metrics\.json does not exist"):
         FinishedRun(tmp_path)
 
 
