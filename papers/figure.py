@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from minbert.command_line import Parser, is_utf8
 from minbert.errors import InputError, reason
@@ -21,6 +23,8 @@ from minbert.files import write_text
 from minbert.training.runtime import setup
 from papers.finished_run import FinishedRun
 from study.picture_style import save_picture
+
+T = TypeVar("T")
 
 
 class FigureFiles:
@@ -78,6 +82,11 @@ def positive(text: str) -> int:
 def choose_device(args: argparse.Namespace) -> torch.device:
     """The device of --device. Products are in full float32 there, because figures measure small differences."""
     return setup(args.device, "fp32", needs_fp32=True).device
+
+
+def progress(items: Iterable[T], text: str, total: int | None = None) -> Iterable[T]:
+    """The items, with a bar on stderr while they are used. No bar where stderr is not a terminal."""
+    return tqdm(items, desc=text, total=total, leave=False, disable=None, dynamic_ncols=True)
 
 
 def run_figure(parser: Parser, argv: list[str], draw: Callable[[argparse.Namespace, FigureFiles], None]) -> int:
