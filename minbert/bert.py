@@ -1,4 +1,5 @@
-"""BertModel: embeddings, layers, pooler.  Devlin et al. 2019, arXiv:1810.04805v2.
+"""BertModel: embeddings, layers, pooler.  Devlin et al. 2019, arXiv:1810.04805v2:
+  (§4.1)  the final hidden state of the first token, [CLS], stands for the whole text
 
 It also is RoBERTa, ALBERT and DistilBERT, which differ from BERT in fields of the config: see families.py.
 """
@@ -79,7 +80,7 @@ class BertModel(nn.Module):
 
     def pool(self, h: Tensor) -> Tensor:
         """The first token ([CLS]) through the pooler: [B,T,D] -> [B,D]"""
-        return self.pooler_activation(self.pooler(self.pooler_dropout(h[:, 0])))
+        return self.pooler_activation(self.pooler(self.pooler_dropout(h[:, 0])))  # (§4.1)
 
 
 def expand_attention_mask(attention_mask: Tensor) -> Tensor:

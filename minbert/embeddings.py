@@ -1,4 +1,4 @@
-"""Token + position + segment -> h0, the input of the first layer.
+"""Token + position + segment -> h0, the input of the first layer.  Devlin et al. 2019, Figure 2.
 
 Letters of shapes, here and in all other files: B batch, T tokens, D width, E width of the embedding tables (that is D,
 except in ALBERT), L layers, H heads, C classes.
@@ -12,7 +12,7 @@ from minbert.dropout import Dropout
 
 
 class Embeddings(nn.Module):
-    """h0 = dropout(LayerNorm(token + position + segment)).  Devlin et al. 2019, Figure 2.
+    """h0 = dropout(LayerNorm(token + position + segment)).
 
     ALBERT's tables are narrow, and h0 is projected from E to D.
     """

@@ -2,6 +2,12 @@
 
 They compute in float32, also if the passes ran in half precision. float64 stays float64.
 Shapes: logits z [B,C]; labels [B], class indices or, for one output, real values.
+
+BERT.  Devlin et al. 2019, arXiv:1810.04805v2:
+  (§4.1)  -log softmax(z)[label]
+
+SMART.  Jiang et al. 2020, arXiv:1911.03437v5:
+  (§3.1)  ℓ_s = KL(P‖Q) + KL(Q‖P) for classes, (p - q)² for regression
 """
 
 import torch
@@ -11,7 +17,7 @@ from torch import Tensor
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """-log softmax(z)[label]"""
-    return F.cross_entropy(to_float32(logits), labels)
+    return F.cross_entropy(to_float32(logits), labels)  # (§4.1)
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -34,7 +40,7 @@ def symmetric_kl(z1: Tensor, z2: Tensor) -> Tensor:
     flows into both arguments.
     """
     log_p1, log_p2 = F.log_softmax(to_float32(z1), dim=-1), F.log_softmax(to_float32(z2), dim=-1)
-    return ((log_p1.exp() - log_p2.exp()) * (log_p1 - log_p2)).sum(-1).mean()
+    return ((log_p1.exp() - log_p2.exp()) * (log_p1 - log_p2)).sum(-1).mean()  # (§3.1)
 
 
 def bernoulli_kl(z1: Tensor, z2: Tensor) -> Tensor:
@@ -48,7 +54,7 @@ def bernoulli_kl(z1: Tensor, z2: Tensor) -> Tensor:
 
 def squared_error(z1: Tensor, z2: Tensor) -> Tensor:
     """(z₁ - z₂)², for regression"""
-    return (to_float32(z1) - to_float32(z2)).square().sum(-1).mean()
+    return (to_float32(z1) - to_float32(z2)).square().sum(-1).mean()  # (§3.1)
 
 
 def to_float32(x: Tensor) -> Tensor:

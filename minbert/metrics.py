@@ -1,6 +1,9 @@
 """The metrics of GLUE, the majority baseline, and the test for a failed run. Everything is computed in float64.
 
 Shapes: predictions and labels [N], class indices, or real values of a regression.
+
+On the Stability of Fine-tuning BERT.  Mosbach et al. 2021, arXiv:2006.04884v3:
+  (§3)  a run has failed if its score is not above that of the majority class
 """
 
 from collections.abc import Sequence
@@ -109,7 +112,7 @@ ROUNDING = {"fp32": 2.0**-20, "fp16": 2.0**-10, "bf16": 2.0**-7}
 def failure_reason(
     logits: np.ndarray, predictions: np.ndarray, score: float, majority_score: float, precision: str = "fp32"
 ) -> str:
-    """Why a run counts as failed, or "". Mosbach et al. 2021, section 3: it is not above the majority class.
+    """Why a run counts as failed, or "".
 
     `precision` is the precision of the run's matrix products.
     """
@@ -120,6 +123,6 @@ def failure_reason(
     is_real = np.issubdtype(predictions.dtype, np.floating)
     if is_real and np.ptp(predictions) <= ROUNDING[precision] * np.abs(predictions).max():
         return "every example gets the same prediction, within rounding"
-    if score <= majority_score:
+    if score <= majority_score:  # (§3)
         return f"score {score:.4f} is not above the majority baseline's {majority_score:.4f}"
     return ""

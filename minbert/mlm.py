@@ -1,4 +1,7 @@
-"""MaskedLanguageModel: a BertModel with the head it was pretrained with.  Devlin et al. 2019, section 3.1.
+"""MaskedLanguageModel: a BertModel with the head it was pretrained with.
+
+BERT.  Devlin et al. 2019, arXiv:1810.04805v2:
+  (§3.1)  the final hidden state of each chosen token -> a softmax over the vocabulary
 
 How tokens are masked is in data/masking.py.
 """
@@ -61,7 +64,7 @@ class MaskedLanguageModel(nn.Module):
         encoded = self.bert(batch.input_ids, batch.attention_mask, batch.token_type_ids)
         h = encoded.last_hidden_state[batch.labels != IGNORE]  # (B,T,D) -> (M,D)
         h = self.norm(self.activation(self.transform(h)))
-        return Output(F.linear(h, self.bert.embeddings.token.weight, self.bias), encoded.hidden_states, ())
+        return Output(F.linear(h, self.bert.embeddings.token.weight, self.bias), encoded.hidden_states, ())  # (§3.1)
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors, as transformers' classes ForMaskedLM read them.

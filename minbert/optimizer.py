@@ -1,8 +1,18 @@
-"""AdamW written out, with bias correction as a switch.  Kingma & Ba 2015; Loshchilov & Hutter 2019.
+"""AdamW written out, with bias correction as a switch.
 
-The switch is the subject of Mosbach et al. 2021 (arXiv:2006.04884v3), equations 1 and 2:
-    m_t = β₁ m_{t-1} + (1-β₁) g            v_t = β₂ v_{t-1} + (1-β₂) g²
-    θ_t = θ_{t-1} - α c_t m_t / (√v_t + ε)      c_t = √(1-β₂ᵗ) / (1-β₁ᵗ), or 1 without the correction
+Adam: A Method for Stochastic Optimization.  Kingma & Ba 2015, arXiv:1412.6980v9. We count the lines of its loop:
+  Alg.1 l.1  t ← t + 1
+  Alg.1 l.3  m_t = β₁ m_{t-1} + (1-β₁) g
+  Alg.1 l.4  v_t = β₂ v_{t-1} + (1-β₂) g²
+
+Decoupled Weight Decay Regularization.  Loshchilov & Hutter 2019, arXiv:1711.05101v3:
+  Alg.2 l.12  θ ← θ - α λ θ, apart from the moments
+  D1  Weight decay follows the step: it uses the θ just updated, the learning rate α, and no c_t. The paper has θ_{t-1},
+      and the schedule's factor η_t in place of α.
+
+On the Stability of Fine-tuning BERT.  Mosbach et al. 2021, arXiv:2006.04884v3. Its subject is the switch:
+  (1)  α_t = α c_t,   c_t = √(1-β₂ᵗ) / (1-β₁ᵗ), or 1 without the correction
+  (2)  θ_t = θ_{t-1} - α_t m_t / (√v_t + ε)
 Without the correction the steps are 1/c_t times as long: √10 = 3.16 times at t = 1, at most 6.57 times at t = 12, still
 26 % too long at t = 1000, and less than 10 % too long only from t = 1751 on.
 """
@@ -18,8 +28,7 @@ class AdamW(torch.optim.Optimizer):
     """AdamW as in BERT's code.
 
     ε is added to the uncorrected √v. torch.optim adds it after the correction, so that in the first steps ε acts
-    1/√(1-β₂ᵗ) times as strongly here. Weight decay follows the step: θ ← θ - α λ θ with the θ just updated, and
-    without the factor c_t.
+    1/√(1-β₂ᵗ) times as strongly here.
 
     A parameter without a gradient is left alone, and so is its step count. Moments have the dtype of the parameter.
     Raises ValueError for a setting out of range.
@@ -50,22 +59,22 @@ class AdamW(torch.optim.Optimizer):
         beta1, beta2 = betas
         grads, states = [p.grad for p in params], [self.advance(p) for p in params]
         m, v = [state["m"] for state in states], [state["v"] for state in states]
-        torch._foreach_lerp_(m, grads, 1 - beta1)  # m ← m + (1-β₁)(g - m) = β₁ m + (1-β₁) g
+        torch._foreach_lerp_(m, grads, 1 - beta1)  # m ← m + (1-β₁)(g - m) = β₁ m + (1-β₁) g  Alg.1 l.3
         torch._foreach_mul_(v, beta2)  # v ← β₂ v
-        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)  # v ← v + (1-β₂) g²
+        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)  # v ← v + (1-β₂) g²  Alg.1 l.4
         denominator = torch._foreach_sqrt(v)
         torch._foreach_add_(denominator, eps)  # √v + ε
-        steps = [-lr * (bias_correction(s["step"], *betas) if correct_bias else 1.0) for s in states]
-        torch._foreach_addcdiv_(params, m, denominator, scalars=steps)  # θ ← θ - α c_t m / (√v + ε)
+        steps = [-lr * (bias_correction(s["step"], *betas) if correct_bias else 1.0) for s in states]  # (1)
+        torch._foreach_addcdiv_(params, m, denominator, scalars=steps)  # θ ← θ - α c_t m / (√v + ε)  (2)
         if weight_decay:
-            torch._foreach_mul_(params, 1 - lr * weight_decay)  # θ ← θ - α λ θ
+            torch._foreach_mul_(params, 1 - lr * weight_decay)  # θ ← θ - α λ θ  Alg.2 l.12 D1
 
     def advance(self, p: Tensor) -> dict:
         """Count one more step of a parameter, and return its state. A task's adapters do not train in every step."""
         state = self.state[p]
         if not state:
             state |= {"step": 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
-        state["step"] += 1
+        state["step"] += 1  # Alg.1 l.1
         return state
 
 

@@ -1,8 +1,10 @@
 """Masking for masked language modelling, and a dataset that is masked anew in each epoch.
 
-Devlin et al. 2019, section 3.1: 15 % of the tokens are chosen. Of these, 80 % become [MASK], 10 % become a random
-token and 10 % stay. The loss is the cross entropy of the chosen tokens. Two additions are ours: the token after the
-first row's [CLS] is always chosen, and a row's own label, if there is one, is predicted at [CLS].
+BERT.  Devlin et al. 2019, arXiv:1810.04805v2:
+  (§3.1)  15 % of the tokens are chosen. Of these, 80 % become [MASK], 10 % become a random token and 10 % stay.
+          The loss is the cross entropy of the chosen tokens.
+  D1  The token after the first row's [CLS] is always chosen.
+  D2  A row's own label, if there is one, is predicted at [CLS].
 """
 
 from collections.abc import Iterable
@@ -28,12 +30,12 @@ class Masking:
 
     def __call__(self, ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """ids [B,T] -> (masked ids [B,T], labels [B,T])"""
-        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & ~torch.isin(ids, self.special_ids)
-        chosen[0, 1] = True  # at least one token, so that every batch has a loss
+        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & ~torch.isin(ids, self.special_ids)  # (§3.1)
+        chosen[0, 1] = True  # D1: at least one token, so that every batch has a loss
         fate = torch.rand(ids.shape, generator=generator)
         random_ids = self.ordinary_ids[torch.randint(len(self.ordinary_ids), ids.shape, generator=generator)]
-        masked = torch.where(chosen & (fate < MASKED), self.mask_id, ids)
-        masked = torch.where(chosen & (fate >= 1 - RANDOM), random_ids, masked)
+        masked = torch.where(chosen & (fate < MASKED), self.mask_id, ids)  # (§3.1)
+        masked = torch.where(chosen & (fate >= 1 - RANDOM), random_ids, masked)  # (§3.1)
         return masked, ids.masked_fill(~chosen, IGNORE)
 
 
@@ -55,6 +57,6 @@ class MaskedDataset:
         batch = self.dataset.collate(rows, seed)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "mask", self.epoch, rows))
         batch.input_ids, labels = self.masking(batch.input_ids, generator)
-        labels[:, 0] = batch.labels.nan_to_num(IGNORE).long()
+        labels[:, 0] = batch.labels.nan_to_num(IGNORE).long()  # D2
         batch.labels = labels
         return batch

@@ -19,6 +19,7 @@ from minbert.random_state import derive_seed
 from minbert.schedules import SCHEDULES
 from minbert.task import Batch
 from minbert.training.checkpoint import Checkpoints
+from minbert.training.gradients import GradientRecorder
 from minbert.training.log import LOG_EVERY, StepRecord, TrainingLog
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
@@ -37,7 +38,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-> (the scalar to minimise, {"task": the loss, and each penalty by name}), means over the batch.
 
-        The logged loss is without the task's weight.
+        The task's own loss is without its weight.
         """
         torch.manual_seed(batch.seed)  # dropout follows from the batch alone, so no generator state has to be saved
         clean = self.model(batch)
@@ -46,8 +47,7 @@ class Objective(nn.Module):
         total = self.loss_weights.get(batch.task.name, 1.0) * loss
         for penalty in penalties.values():
             total = total + penalty
-        terms = {"task": loss, **penalties}
-        return total, {name: term.detach() for name, term in terms.items()}
+        return total, {"task": loss, **penalties}
 
 
 def discard(row: dict) -> None:
@@ -62,10 +62,12 @@ def fit(
     runtime: Runtime,
     write_row: Callable[[dict], object] = discard,
     checkpoints: Checkpoints | None = None,
+    write_gradients: Callable[[dict], object] = discard,
 ) -> tuple[dict, list[dict]]:
     """Train `objective.model` for `sampler.steps` optimizer steps.
 
-    evaluate(epoch) -> the scores of an epoch, which the history keeps; write_row(row) receives the lines of the log.
+    evaluate(epoch) -> the scores of an epoch, which the history keeps. write_row(row) receives the lines of the log,
+    and write_gradients(row) the norms that --record asks for.
     If `checkpoints` holds a state, training goes on from it. A new state is saved after each epoch, whenever one is
     due, and when a signal ends the run. The model ends with the weights of the last epoch, or with --keep best those of
     the epoch with the best dev score.
@@ -89,6 +91,7 @@ def fit(
     )
     schedule, scaler = SCHEDULES[settings.schedule], runtime.scaler()
     log = TrainingLog(runtime, sampler.steps, [task.name for task in model.tasks], write_row)
+    recorder = GradientRecorder(model, settings.record_every if settings.record else None, write_gradients)
     best = BestWeights()
     state = TrainingState(
         objective, [optimizer, *method.optimizers()], scaler, best, log, LoopState(total_steps=sampler.steps)
@@ -113,11 +116,13 @@ def fit(
                     group["lr"] = lr
 
                 # 2. Forward and backward: the gradient of the mean loss over all rows, on every rank the same.
-                losses, tokens = backward(wrapped, dataset, rows, settings, runtime, scaler, loop.step)
+                recorder.start_step(loop.step + 1)
+                losses, tokens = backward(wrapped, dataset, rows, settings, runtime, scaler, loop.step, recorder)
 
                 # 3. Clip and step. In fp16 the gradients are still scaled: they are unscaled before the norm is taken,
                 # and the step is skipped if one of them is not finite. Without clipping the norm is still logged.
                 scaler.unscale_(optimizer)
+                recorder.end_step()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip or float("inf"))
                 scaler.step(optimizer)
                 scaler.update()
@@ -162,6 +167,7 @@ def backward(
     runtime: Runtime,
     scaler: torch.amp.GradScaler,
     step: int,
+    recorder: GradientRecorder | None = None,
 ) -> tuple[dict[str, Tensor], int]:
     """Compute the gradient of the mean loss over `rows`: summed over micro-batches, averaged over ranks.
 
@@ -183,12 +189,14 @@ def backward(
         is_last = micro == settings.accumulate - 1
         with runtime.average_gradients_if(is_last, wrapped):
             with runtime.autocast():
-                loss, parts = wrapped(batch.to(runtime.device))
+                loss, terms = wrapped(batch.to(runtime.device))
+            if recorder is not None:
+                recorder.add_terms(terms, weight)
             # DDP divides by the number of ranks, but `weight` is already a share of all rows.
             scaler.scale(loss * (weight * runtime.world_size)).backward()
         # The losses stay on the device: reading one here would make the CPU wait for the device in every step.
-        for name, part in parts.items():
-            losses[name] = losses.get(name, 0.0) + part * weight
+        for name, term in terms.items():
+            losses[name] = losses.get(name, 0.0) + term.detach() * weight
         if weight:  # a dummy row does not count
             tokens += int(batch.attention_mask.sum())
     return losses, tokens

@@ -11,6 +11,7 @@ from minbert.data.readers import Examples
 from minbert.data.sampling import BatchSampler, TaskBatchSampler
 from minbert.training.display import Display, describe_kept_epoch, describe_scores
 from minbert.training.evaluation import Evaluator
+from minbert.training.gradients import check_recording
 from minbert.training.inputs import Inputs, splits_to_predict
 from minbert.training.loop import Objective, fit
 from minbert.training.run_folder import RunFolder, check_out_folder
@@ -34,6 +35,7 @@ def fine_tune(
     """
     if runtime.is_main:
         check_out_folder(settings)
+    check_recording(settings, runtime)
     tasks, inputs = settings.chosen_tasks(), inputs or Inputs()
     examples = {task.name: inputs.examples(task, settings) for task in tasks}
     tokenizer = inputs.tokenizer(settings)
@@ -67,7 +69,9 @@ def fine_tune(
             folder.append_log(row)
             display.show_row(row)
 
-        totals, history = fit(objective, sampler, evaluate, settings, runtime, write_row, folder.checkpoints)
+        totals, history = fit(
+            objective, sampler, evaluate, settings, runtime, write_row, folder.checkpoints, folder.append_gradients
+        )
         if settings.keep == "best":  # the weights differ from those that were scored last
             evaluator.clear()
         folder.save_model(model, tokenizer)

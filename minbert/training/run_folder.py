@@ -5,7 +5,6 @@ Only the main process writes. On the other ranks every method does nothing.
 
 import contextlib
 import json
-import math
 import os
 import platform
 import shlex
@@ -26,11 +25,12 @@ from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.predictions import write_predictions
 from minbert.errors import InputError, TrainingError, reason
-from minbert.files import write_json, write_text
+from minbert.files import write_json
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import Checkpoints, step_of
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
+from minbert.training.step_lines import StepLines
 from minbert.weights import save_model, save_trained
 
 try:
@@ -59,13 +59,14 @@ class RunFolder:
         """Raises InputError if the folder cannot be made, or another process works on it."""
         self.settings, self.runtime, self.active = settings, runtime, runtime.is_main
         self.path = Path(settings.out) if settings.out else default_path(settings)
-        self.earlier_lines: list[str] = []  # of the log that a resumed run takes up
         self.changes = ""  # how the machine of a resumed run differs from before
         if self.active and settings.resume:
             self.reopen()
         elif self.active:
             self.create(config)
         self.lock_file = self.lock() if self.active else None
+        resumed = self.active and bool(settings.resume)
+        self.log, self.gradients = (StepLines(self.path / f"{name}.jsonl", resumed) for name in ("log", "gradients"))
         self.checkpoints = None
         if settings.save != "none":
             every = settings.checkpoint_steps, settings.checkpoint_minutes
@@ -95,14 +96,12 @@ class RunFolder:
         raise InputError(f"--out {self.path} exists: name another")
 
     def reopen(self) -> None:
-        """Read the log of the stopped run, and note how this machine differs: the last bits may differ then, too."""
+        """Note how this machine differs from the stopped run's: the last bits may differ then, too."""
         before = json.loads((self.path / "settings.json").read_text(encoding="utf-8"))
         now = environment(self.runtime)
         self.changes = ", ".join(
             f"{name} {now[name]} instead of {before.get(name)}" for name in now if before.get(name) != now[name]
         )
-        with contextlib.suppress(FileNotFoundError):
-            self.earlier_lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines()
 
     def lock(self) -> Any:
         """Let only one process work on a run. The system gives the lock back, however the process ends.
@@ -148,17 +147,14 @@ class RunFolder:
         return f"to go on {start}: {command}"
 
     def append_log(self, row: dict) -> None:
-        """Append one row to log.jsonl. Numbers that are not finite (fp16's gradient norms) become null."""
-        if not self.active:
-            return
-        path = self.path / "log.jsonl"
-        if self.earlier_lines:  # the stopped run may have logged more steps than its last checkpoint has
-            kept = [line for line in self.earlier_lines if is_before(line, row["step"])]
-            write_text(path, "".join(line + "\n" for line in kept))
-            self.earlier_lines = []
-        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Append one row to log.jsonl."""
+        if self.active:
+            self.log.append(row)
+
+    def append_gradients(self, row: dict) -> None:
+        """Append one row to gradients.jsonl."""
+        if self.active:
+            self.gradients.append(row)
 
     def save_model(self, model: nn.Module, tokenizer: Tokenizer) -> None:
         """Write model/, whole or not at all, and trained.safetensors if only some parameters train."""
@@ -226,14 +222,6 @@ def is_locked(folder: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        return False
-
-
-def is_before(line: str, step: int) -> bool:
-    """Whether a line of the log is whole and of an earlier step."""
-    try:
-        return json.loads(line)["step"] < step
-    except ValueError:  # the run was killed while it wrote the line
         return False
 
 

@@ -88,6 +88,13 @@ class CommonSettings:
     evaluate: tuple[str, ...] = setting(
         ("dev",), "splits to score after each epoch (default dev)", ("dev", "train"), many=True
     )
+    record: tuple[str, ...] = setting(
+        (),
+        "gradients: also write the norm of each parameter's gradient, of the task and of each penalty apart",
+        ("gradients",),
+        many=True,
+    )
+    record_every: int | None = setting(None, "steps from one record to the next (default 10)", minimum=1)
     keep: str = setting(
         "last", "which weights to keep: the last epoch's, or those of the best dev score", ("last", "best")
     )
@@ -123,6 +130,10 @@ class CommonSettings:
             raise InputError("--warmup has no effect with --schedule constant: use linear or slanted")
         if self.epochs is not None and self.max_steps is not None:
             raise InputError("--epochs and --max-steps both set the length of the run: give one of them")
+        if self.record_every is not None and not self.record:
+            raise InputError("--record-every has no effect without --record")
+        if self.record and self.compile:
+            raise InputError("--record gradients does not work with --compile: leave one of them out")
         if self.compile and self.max_length % 8:
             raise InputError(f"--compile needs a --max-length that is a multiple of 8, not {self.max_length}")
         if self.adam_betas is not None and len(self.adam_betas) != 2:
@@ -150,6 +161,7 @@ class CommonSettings:
             "weight_decay": 0.01,
             "clip": 1.0,
             "adam_betas": (0.9, 0.999),
+            "record_every": 10 if self.record else None,
             "init_seed": self.seed,
             "data_seed": self.seed,
         }

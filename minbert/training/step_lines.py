@@ -1,0 +1,42 @@
+"""StepLines: a file with one line of JSON for each of some steps, such as log.jsonl."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from minbert.files import write_text
+
+
+class StepLines:
+    """Appends rows to a file. A resumed run first drops the lines of the steps that it does again."""
+
+    def __init__(self, path: Path, resumed: bool):
+        self.path = path
+        self.earlier_lines: list[str] = []
+        if resumed and path.exists():
+            self.earlier_lines = path.read_text(encoding="utf-8").splitlines()
+
+    def append(self, row: dict) -> None:
+        """Append one row. Numbers that are not finite (fp16's gradient norms) become null."""
+        if self.earlier_lines:  # the stopped run may have written more steps than its last checkpoint has
+            kept = [line for line in self.earlier_lines if is_before(line, row["step"])]
+            write_text(self.path, "".join(line + "\n" for line in kept))
+            self.earlier_lines = []
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(finite(row)) + "\n")
+
+
+def is_before(line: str, step: int) -> bool:
+    """Whether a line is whole and of an earlier step."""
+    try:
+        return json.loads(line)["step"] < step
+    except ValueError:  # the run was killed while it wrote the line
+        return False
+
+
+def finite(value: Any) -> Any:
+    """The same value with None in place of each number that is not finite: JSON has no word for these."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
