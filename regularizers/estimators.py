@@ -1,9 +1,12 @@
 """Estimators of mutual information: small networks that learn a bound on it by gradient ascent (MINE).
 
-The bound of Donsker and Varadhan: I(X,Y) ≥ E_joint[G(x,y)] - log E_marginals[e^G(x,y)] for every G, with equality
-at the best G. Belghazi et al. 2018 (arXiv:1801.04062v5) let a network G learn it by gradient ascent. On a batch of B
-pairs the joint consists of the B pairs (x_i, y_i). The marginals consist of all B² pairs (x_i, y_j), or of the B pairs
-(x_i, y_π(i)). With all pairs the estimate cannot exceed log B for any G: one batch cannot show more information.
+Mutual Information Neural Estimation.  Belghazi et al. 2018, arXiv:1801.04062v5:
+  (§3.1)  I(X,Y) ≥ E_joint[G(x,y)] - log E_marginals[e^G(x,y)] for every network G (Donsker and Varadhan)
+  (§3.2)  the gradient of the log is divided by a running mean of E_marginals[e^G]
+
+The best G has equality; gradient ascent approaches it. On a batch of B pairs the joint consists of the B pairs
+(x_i, y_i). The marginals consist of all B² pairs (x_i, y_j), or of the B pairs (x_i, y_π(i)). With all pairs the
+estimate cannot exceed log B for any G: one batch cannot show more information.
 
 P pairs of variables, V variables, B batch, D width, H hidden units of G, q projected width.
 """
@@ -90,7 +93,7 @@ class Estimators(nn.Module):
         """One optimizer step up the bound at fixed states z [B,V,q]. With several processes, up the mean of the bounds.
 
         The gradient of the log is E[∇e^G] / E[e^G]. With the batch's own E[e^G] as the divisor it is biased, so a
-        running mean is the divisor (Belghazi et al., section 3.2).
+        running mean is the divisor.
         """
         parameters = list(self.parameters())
         self.requires_grad_(True)
@@ -99,7 +102,7 @@ class Estimators(nn.Module):
             (now,) = mean_over_ranks([log_mean_exp(marginal).detach()])
             self.log_ema.copy_(torch.logaddexp(self.log_ema + math.log(1 - MOMENTUM), now + math.log(MOMENTUM)))
             weight = (marginal.detach().flatten(1) - self.log_ema.unsqueeze(1)).exp()  # (P, number of marginal pairs)
-            surrogate = joint.mean(1) - (weight * marginal.flatten(1)).mean(1)  # only its gradient has a meaning
+            surrogate = joint.mean(1) - (weight * marginal.flatten(1)).mean(1)  # only its gradient matters  (§3.2)
             gradients = torch.autograd.grad(-surrogate.sum(), parameters)
         self.requires_grad_(False)
         for p, gradient in zip(parameters, mean_over_ranks(gradients)):
@@ -110,7 +113,7 @@ class Estimators(nn.Module):
 
 def bound(joint: Tensor, marginal: Tensor) -> Tensor:
     """Donsker-Varadhan: E_joint[G] - log E_marginals[e^G], [P]"""
-    return joint.mean(1) - log_mean_exp(marginal)
+    return joint.mean(1) - log_mean_exp(marginal)  # (§3.1)
 
 
 def log_mean_exp(scores: Tensor) -> Tensor:
