@@ -6,7 +6,7 @@ Attention Is All You Need.  Vaswani et al. 2017, arXiv:1706.03762:
   (§5.4)  dropout on the output of each block, before the residual connection
 
 Layer Normalization.  Ba et al. 2016, arXiv:1607.06450:
-  (3)  (x - μ) / σ, with μ and σ the mean and the standard deviation of the D entries of one token
+  (3)  LN(x) = (x - μ) / σ,   μ and σ the mean and the standard deviation of the D entries of one token
 
 Gaussian Error Linear Units (GELUs).  Hendrycks & Gimpel 2016, arXiv:1606.08415:
   (§2)  GELU(x) = x Φ(x), with Φ the distribution function of N(0, 1)

@@ -1,7 +1,7 @@
 """Masking for masked language modelling, and a dataset that is masked anew in each epoch.
 
 BERT.  Devlin et al. 2019, arXiv:1810.04805v2:
-  (§3.1)  15 % of the tokens are chosen. Of these, 80 % become [MASK], 10 % become a random token and 10 % stay.
+  (§3.1)  15 % of the tokens are chosen; of these, 80 % become [MASK], 10 % become a random token and 10 % stay.
           The loss is the cross entropy of the chosen tokens.
   D1  The token after the first row's [CLS] is always chosen.
   D2  A row's own label, if there is one, is predicted at [CLS].

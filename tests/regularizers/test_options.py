@@ -8,6 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from minbert.errors import InputError
+from papers.tags import definitions, split_header, tagged_lines
 from regularizers import OPTIONS, build, describe
 from regularizers.base import Method
 
@@ -120,12 +121,8 @@ def test_describe_lists_every_option_with_its_idea_and_hyper_parameters():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_header_has_its_sections_and_its_tags_are_those_of_the_code(path):
     """Every numbered equation and difference of the header stands at a line of code, and the other way round."""
-    header, code = re.fullmatch(r'"""(.*?)"""(.*)', path.read_text(encoding="utf-8"), re.DOTALL).groups()
-    tag = re.compile(r"\((?:m|§)?[\d.]+\)|\bD\d+\b|Alg\.\d+ l\.\d+")
-    in_code = {found for comment in re.findall(r"  # (.*)", code) for found in tag.findall(comment)}
-    # A definition begins a line, or stands in a line of definitions with two spaces on both sides.
-    in_header = set(re.findall(r"^  (\(m?\d+\)|D\d+|Alg\.\d+ l\.\d+) ", header, re.MULTILINE))
-    in_header |= set(re.findall(r"  (\(m\d+\))  ", header))
+    header, _ = split_header(path)
+    in_header, in_code = {definition.tag for definition in definitions(header)}, set(tagged_lines(path))
     assert in_header == in_code, (
         f"{path.name}: only the header has {sorted(in_header - in_code)}, and only the code has "
         f"{sorted(in_code - in_header)}. End the line of code that computes equation (2) with `# (2)`, and one that "
