@@ -1,6 +1,7 @@
 """FinishedRun: the run folder of a finished run, as the figures need it. Its settings, data, log, and models."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -64,7 +65,8 @@ class FinishedRun:
 
     def pretrained(self) -> SentenceModel:
         """The model as it was before the first step: pretrained encoder, fresh heads, inserted modules. A new copy."""
-        model = self.inputs.model(self.tasks, self.settings)
+        with no_warnings():
+            model = self.inputs.model(self.tasks, self.settings)
         build(self.settings.option, self.settings.method_settings).attach_with_seed(model, self.settings.init_seed)
         return model.eval()
 
@@ -82,6 +84,16 @@ class FinishedRun:
         task, s = task or self.tasks[0], self.settings
         size = s.train_size if split == "train" else None
         return Dataset(task, read_rows(task, s.data, split, size), self.tokenizer, s.max_length)
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Without what train.py said when it read the same weights (no pooler): a figure would say it for every model."""
+    before, weights.logger.disabled = weights.logger.disabled, True
+    try:
+        yield
+    finally:
+        weights.logger.disabled = before
 
 
 def batches(dataset: Dataset, batch_size: int, device: torch.device, examples: int | None = None) -> Iterator[Batch]:
