@@ -1,0 +1,144 @@
+"""Figure 2 of Hao et al. 2020: which layers compute other features after fine-tuning?
+
+Investigating Learning Dynamics of BERT Fine-Tuning, AACL-IJCNLP 2020, section 4.
+
+The SVCCA distance (Raghu et al. 2017, arXiv:1706.05806v2) between the outputs X and Y [n,D] of a layer in the
+fine-tuned and in the pretrained model, for the same n tokens (numbered by us):
+  (m1)  X - mean(X) = U S Vᵀ,  and U_X [n,k₁] = the first columns of U, which hold 99 % of the variance Σ s²
+  (m2)  ρ = the singular values of U_Xᵀ U_Y: the canonical correlations of the kept directions
+  (m3)  D_SVCCA(M_t‖M_0) = 1 - 1/c Σ_{i=1..c} ρ⁽ⁱ⁾
+
+The distance is 0 for outputs that differ by a shift, a rotation or a scale, and near 1 for independent ones. On the
+embedded sample (the study is in papers/dynamics/README.md):
+
+    python -m papers.dynamics.svcca studies-out/dynamics-sample/runs/*
+
+Differences:
+  D1  The paper does not say how many directions it keeps. Here they hold 99 % of the variance, as in Raghu et al.
+  D2  The paper prints "c denotes the hidden size". With fewer directions than that the distance of a layer to itself
+      would be 1 - k/D and not 0. Here c = min(k₁, k₂). The table has both distances, and --literal draws the paper's.
+  D3  The paper does not say which vectors it compares. [CLS] alone gives one vector for each example: too few, because
+      with n near k unrelated outputs correlate. Here n = 20,000 real tokens of the dev set (--tokens), or all if there
+      are fewer, drawn once, and the same ones for every model. At least 10 tokens for each direction are required.
+  D4  Dropout is off. The models compute in float32, the distances in float64.
+  D5  Layer 0 is the output of the embeddings, layer 1 is the paper's layer 0.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from minbert.command_line import Parser
+from minbert.errors import InputError
+from papers.dynamics.inside import TokenSample, hidden_states
+from papers.dynamics.lines import Panel, group_runs, layer_figure, pretrained_and_trained
+from papers.figure import (
+    FigureFiles,
+    add_device_flags,
+    choose_device,
+    figure_parser,
+    positive,
+    progress,
+    run_figure,
+)
+
+VARIANCE = 0.99  # the share of the variance in the directions that are kept  D1
+TOKENS_FOR_EACH_DIRECTION = 10  # independent normal vectors of width 64: distance .27 at n = 100, .92 at 6400  D3
+AXIS = "SVCCA distance"
+
+
+class Distance(NamedTuple):
+    """The SVCCA distance of two matrices, and what it was computed from."""
+
+    distance: float  # c = min(k1, k2); NaN if a matrix is constant
+    literal: float  # c = D, as the paper prints
+    n: int
+    k1: int
+    k2: int
+
+
+def svcca(x: Tensor, y: Tensor, variance: float = VARIANCE) -> Distance:
+    """X [n,D] and Y [n,E], row i of both from the same token -> their distance. c = D is the width of X."""
+    u, v = leading_directions(x, variance), leading_directions(y, variance)
+    correlations = torch.linalg.svdvals(u.T @ v).clamp(max=1.0)  # (m2); rounding can give 1 + 1e-15
+    total, k1, k2 = correlations.sum().item(), u.shape[1], v.shape[1]
+    distance = 1 - total / min(k1, k2) if min(k1, k2) else float("nan")  # (m3) D2
+    return Distance(distance, 1 - total / x.shape[1], len(x), k1, k2)
+
+
+def leading_directions(x: Tensor, variance: float) -> Tensor:
+    """[n,D] -> orthonormal columns [n,k] in float64, as few as hold this share of the variance. k = 0 for no variance.
+
+    A direction whose variance is lost in rounding is not kept, even for the share 1.
+    """
+    x = x.double()  # D4
+    u, s, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    cumulative = s.square().cumsum(0)
+    if not cumulative[-1]:
+        return u[:, :0]
+    k = int((cumulative < variance * cumulative[-1]).sum()) + 1
+    return u[:, :k]  # (m1)
+
+
+def layer_distances(first: Sequence[Tensor], second: Sequence[Tensor], text: str) -> list[Distance]:
+    """The distances between two lists of matrices [n,D], pair by pair. `text` stands in front of the progress bar.
+
+    Raises InputError if there are too few tokens for the directions.
+    """
+    pairs = progress(zip(first, second, strict=True), f"{text}: SVCCA", len(first))
+    distances = [svcca(x, y) for x, y in pairs]
+    for _, _, n, k1, k2 in distances:
+        needed = TOKENS_FOR_EACH_DIRECTION * max(k1, k2)
+        if n < needed:
+            raise InputError(f"{text}: {max(k1, k2)} directions need {needed} tokens or more, and there are {n}")  # D3
+    return distances
+
+
+def add_token_flag(parser: Parser) -> None:
+    """The flags of all scripts that use SVCCA."""
+    parser.add_argument("--tokens", type=positive, default=20_000, help="compare on this many tokens (default 20000)")
+    parser.add_argument("--literal", action="store_true", help="draw the distance with c = hidden size (D2 of svcca)")
+
+
+def drawn(distance: Distance, literal: bool) -> float:
+    """The value for the picture."""
+    return distance.literal if literal else distance.distance
+
+
+def axis(literal: bool) -> str:
+    """The label of the picture's y axis."""
+    return f"{AXIS}, c = hidden size" if literal else AXIS
+
+
+def draw(args: argparse.Namespace, files: FigureFiles) -> None:
+    """Write svcca.tsv, one row for each run and layer, and the picture."""
+    device, table, lines = choose_device(args), [], {}
+    for name, runs in group_runs(args.runs).items():
+        for run in runs:
+            tokens = TokenSample([run.dataset()], args.tokens)
+            before, after = (
+                tokens.collect(partial(hidden_states, model), args.batch_size, device, run.name)
+                for model in pretrained_and_trained(run, device)
+            )
+            distances = layer_distances(after, before, run.name)
+            lines.setdefault(name, []).append(dict(enumerate(drawn(d, args.literal) for d in distances)))  # D5
+            table += [(name, run.name, layer, *distance) for layer, distance in enumerate(distances)]
+    files.write_table("svcca", ("line", "run", "layer", *Distance._fields), table)
+    title = "Outputs of the fine-tuned model against the pretrained one"
+    files.write_picture("svcca", layer_figure(title, [Panel(axis(args.literal), lines)]))
+
+
+def main(argv: list[str]) -> int:
+    parser = figure_parser("papers.dynamics.svcca", __doc__)
+    add_device_flags(parser)
+    add_token_flag(parser)
+    return run_figure(parser, argv, draw)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
