@@ -94,7 +94,7 @@ class CommonSettings:
         ("gradients",),
         many=True,
     )
-    record_every: int | None = setting(None, "steps from one record to the next (default 10)", minimum=1)
+    record_every: int | None = setting(None, "steps from one record to the next (default 25)", minimum=1)
     keep: str = setting(
         "last", "which weights to keep: the last epoch's, or those of the best dev score", ("last", "best")
     )
@@ -161,7 +161,7 @@ class CommonSettings:
             "weight_decay": 0.01,
             "clip": 1.0,
             "adam_betas": (0.9, 0.999),
-            "record_every": 10 if self.record else None,
+            "record_every": 25 if self.record else None,
             "init_seed": self.seed,
             "data_seed": self.seed,
         }

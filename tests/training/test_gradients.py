@@ -49,7 +49,7 @@ def test_recording_changes_no_bit_of_the_training(option, flags, tmp_path):
 def test_the_root_of_the_sum_of_squares_is_the_norm_that_clipping_finds(option):
     recorded, logged = [], []
     model, sampler = make_model(), BatchSampler(make_dataset(size=90), 4, 0, epochs=None, max_steps=20)
-    settings = Settings(lr=1e-2, warmup=0.1, clip=0.1, record=("gradients",))
+    settings = Settings(lr=1e-2, warmup=0.1, clip=0.1, record=("gradients",), record_every=10)
     objective = Objective(model, build(option))
     fit(objective, sampler, lambda epoch: {}, settings, CPU, logged.append, None, recorded.append)
     assert [row["step"] for row in recorded] == [row["step"] for row in logged] == [10, 20]
