@@ -1,20 +1,37 @@
-"""What a masked language model puts in place of [MASK]: what one tries first with a BERT.
+"""What a trained model says about new texts.
+
+    python -m minbert.predict RUN "a sentence"                      # RUN is a run folder
+    python -m minbert.predict RUN "a sentence" "its pair"
+    python -m minbert.predict RUN --file IN --out OUT.csv           # one text a line; a tab before its pair
+    python -m minbert.predict RUN < IN
+
+RUN can also be a folder in which transformers saved a sequence classifier. Without --out each answer is a line: the
+label, then the probability of each label; or the number of a regression. OUT.csv has the columns id (the number of the
+line, from 1), prediction, and the probability of each label.
 
     python -m minbert.predict bert-base-uncased --mask "the cat [MASK] on the mat ."
 
-MODEL is a folder or a hub name of a BERT, RoBERTa, ALBERT or DistilBERT with its pretrained head. The five most
-probable tokens are printed for each [MASK], with their probabilities. (RoBERTa's <mask> may be written [MASK], too.)
+prints the five most probable tokens for each [MASK], with their probabilities. RUN is then a folder or a hub name of a
+BERT, RoBERTa, ALBERT or DistilBERT with its pretrained head. (RoBERTa's <mask> may be written [MASK], too.)
 """
 
+import argparse
+import csv
+import io
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
 from minbert.command_line import Parser, is_utf8
-from minbert.errors import InputError
+from minbert.errors import InputError, reason
+from minbert.files import read_lines, write_text
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer, load_tokenizer
+from minbert.training.runtime import choose_device
+from minbert.training.text_model import Answer, Text, load_run
 
 MASK = "[MASK]"  # in the text of the user, for each family
 
@@ -49,19 +66,105 @@ def fill_masks(
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser("python -m minbert.predict", description=__doc__)
-    parser.add_argument("model", metavar="MODEL", help="folder or hub name of a pretrained model")
-    parser.add_argument("--mask", metavar="TEXT", required=True, help="a text with one [MASK] or more")
+    """Run the program. Returns the exit status."""
     try:
-        args = parser.parse_args(argv)
-        tokenizer, model = load_tokenizer(args.model), MaskedLanguageModel.from_pretrained(args.model)
-        model.bert.config.check_input(len(tokenizer) - 1, max_length=1, texts=1)
-        for words in fill_masks(model, tokenizer, args.mask):
-            print("  ".join(f"{word} {probability:.3f}" for word, probability in words))
+        args = make_parser().parse_args(argv)
+        if args.mask is not None:
+            print_words(args)
+        else:
+            print_answers(args)
     except InputError as error:
         print(f"minbert.predict: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def make_parser() -> Parser:
+    parser = Parser("python -m minbert.predict", description=__doc__)
+    parser.add_argument("model", metavar="RUN", help="a run folder, or the folder of a saved model")
+    parser.add_argument("text", nargs="*", help="a sentence, or two sentences of a pair")
+    parser.add_argument("--task", help="which task of a model of several tasks")
+    parser.add_argument("--file", metavar="IN", type=Path, help="a text on each line, with a tab before its pair")
+    parser.add_argument("--out", metavar="OUT", type=Path, help="write the answers to this csv file")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    parser.add_argument("--mask", metavar="TEXT", help="fill in each [MASK] of this text instead")
+    return parser
+
+
+def print_words(args: argparse.Namespace) -> None:
+    """Print the best words for each mask, a line for each mask."""
+    others = {"a text": args.text, "--task": args.task, "--file": args.file, "--out": args.out}
+    for name, value in others.items():
+        if value:
+            raise InputError(f"{name} has no effect with --mask")
+    tokenizer, model = load_tokenizer(args.model), MaskedLanguageModel.from_pretrained(args.model)
+    model.bert.config.check_input(len(tokenizer) - 1, max_length=1, texts=1)
+    for words in fill_masks(model, tokenizer, args.mask):
+        print("  ".join(f"{word} {probability:.3f}" for word, probability in words))
+
+
+def print_answers(args: argparse.Namespace) -> None:
+    """Print the answers, or write them to --out."""
+    model = load_run(args.model).to(choose_device(args.device))
+    answers = model.predict(read_texts(args), args.task)
+    if args.out is None:
+        for answer in answers:
+            print(format_answer(answer))
+        return
+    try:
+        write_text(args.out, answers_csv(answers))
+    except OSError as error:
+        raise InputError(f"--out {args.out} cannot be written: {reason(error)}") from None
+    print(f"{len(answers)} answers: {args.out}")
+
+
+def read_texts(args: argparse.Namespace) -> list[Text]:
+    """The texts of the command line, of --file, or of standard input. Raises InputError."""
+    if args.text and args.file:
+        raise InputError("--file has no effect when the command line has a text")
+    if len(args.text) > 2:
+        raise InputError(f"{len(args.text)} texts: give one sentence or a pair, and quote each sentence")
+    if args.text:
+        if not all(map(is_utf8, args.text)):
+            raise InputError("the text is not UTF-8")
+        return [parse_line("\t".join(args.text), "the command line")]
+    if args.file:
+        lines: Iterable[tuple[int, str]] = read_lines(args.file)
+    else:
+        lines = enumerate((line.rstrip("\r\n") for line in sys.stdin), start=1)
+    name = args.file or "standard input"
+    return [parse_line(line, f"{name}:{number}") for number, line in lines]
+
+
+def parse_line(line: str, place: str) -> Text:
+    """ "a" -> "a"; "a<tab>b" -> ("a", "b"). Raises InputError for more tabs, and for an empty sentence."""
+    sentences = line.split("\t")
+    if len(sentences) > 2:
+        raise InputError(
+            f"{place} has {len(sentences) - 1} tabs: a line is one sentence, or two with a tab between them"
+        )
+    if not all(sentence.strip() for sentence in sentences):
+        raise InputError(f"{place} has an empty sentence")
+    return sentences[0] if len(sentences) == 1 else (sentences[0], sentences[1])
+
+
+def format_answer(answer: Answer) -> str:
+    """entailment  entailment 0.776  not_entailment 0.224; 3.4210 for a regression"""
+    if not answer.probabilities:
+        return f"{answer.prediction:.4f}"
+    return "  ".join([str(answer.prediction), *(f"{label} {p:.3f}" for label, p in answer.probabilities.items())])
+
+
+def answers_csv(answers: list[Answer]) -> str:
+    """A header, then a row for each answer. Numbers have all digits of float32."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    labels = list(answers[0].probabilities) if answers else []
+    writer.writerow(["id", "prediction", *labels])
+    for number, (prediction, probabilities) in enumerate(answers, start=1):
+        shown = prediction if labels else f"{prediction:.9g}"
+        writer.writerow([number, shown, *(f"{p:.9g}" for p in probabilities.values())])
+    return text.getvalue()
 
 
 if __name__ == "__main__":
