@@ -4,7 +4,7 @@ What the families differ in is in families.py: the type of the tokenizer, its sp
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
@@ -58,8 +58,10 @@ class Tokenizer:
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
         return [Encoding(e.ids, e.type_ids) for e in self.backend.encode_batch(inputs)]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, max_length: int | None = None) -> None:
         """Write tokenizer.json, and the tokenizer_config.json without which transformers would change it.
+
+        `max_length` is the length to which transformers cuts texts, if it is asked to cut them.
 
         transformers' class of a family (BertTokenizer) keeps only the vocabulary of a tokenizer.json, and lower-cases
         by default. Its general class takes the file as it is, but must be told the names of the special tokens.
@@ -67,11 +69,13 @@ class Tokenizer:
         self.backend.no_truncation()
         write_file(folder / "tokenizer.json", lambda path: self.backend.save(str(path)))
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-        config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
         for name, token in zip(names, self.kind.special_tokens, strict=True):
             # transformers would add a token that the vocabulary lacks, with an id beyond the embedding table.
             if self.backend.token_to_id(token) is not None:
                 config[name] = token
+        if max_length is not None:
+            config["model_max_length"] = max_length
         segments = ["token_type_ids"] if self.kind.segments else []
         write_json(folder / CONFIG, config | {"model_input_names": ["input_ids", *segments, "attention_mask"]})
 

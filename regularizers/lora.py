@@ -114,6 +114,10 @@ class LoraAttention(Wrapper):
         v = self.base.value(h) + self.value_updates[task](h)  # (3)
         return q, self.base.key(h), v
 
+    def low_rank_updates(self, task: str) -> dict[str, LowRankUpdate]:
+        """The updates of one task by the name of their projection. minbert.export calls this."""
+        return {"query": self.query_updates[task], "value": self.value_updates[task]}
+
     def merged(self, task: str) -> SelfAttention:
         """Add the updates of one task to the plain attention, and return it. weights.merge calls this on its copy."""
         self.base.query.weight.data += self.query_updates[task].weight().detach()
