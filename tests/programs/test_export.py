@@ -1,4 +1,4 @@
-"""minbert.export: the exported folder gives the answers of the run. benchmarks/exported.py asks transformers and peft."""
+"""minbert.export: the folder gives the answers of the run. benchmarks/exported.py loads it with transformers, peft."""
 
 import json
 
