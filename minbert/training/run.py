@@ -11,6 +11,7 @@ from minbert.data.readers import Examples
 from minbert.data.sampling import BatchSampler, TaskBatchSampler
 from minbert.training.display import Display, describe_kept_epoch, describe_scores
 from minbert.training.evaluation import Evaluator
+from minbert.training.fingerprint import take_fingerprint
 from minbert.training.gradients import check_recording
 from minbert.training.inputs import Inputs, splits_to_predict
 from minbert.training.loop import Objective, fit
@@ -39,6 +40,7 @@ def fine_tune(
     tasks, inputs = settings.chosen_tasks(), inputs or Inputs()
     examples = {task.name: inputs.examples(task, settings) for task in tasks}
     tokenizer = inputs.tokenizer(settings)
+    fingerprint = take_fingerprint(settings, runtime.precision, examples, tokenizer, inputs)
     model = inputs.model(tasks, settings)
     data = {task.name: inputs.datasets(task, settings) for task in tasks}  # by task and split
     sampler = make_sampler([splits["train"] for splits in data.values()], settings)
@@ -51,7 +53,7 @@ def fine_tune(
         compile_layers(model)
 
     with (
-        RunFolder(settings, runtime, model.bert.config) as folder,
+        RunFolder(settings, runtime, model.bert.config, fingerprint) as folder,
         closing(Display(sampler.steps, settings.multitask, active=runtime.is_main)) as display,
     ):
         evaluator = Evaluator(model, data, settings.batch_size, runtime, average_tasks=settings.multitask)

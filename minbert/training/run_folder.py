@@ -28,6 +28,7 @@ from minbert.errors import InputError, TrainingError, reason
 from minbert.files import write_json
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import Checkpoints, step_of
+from minbert.training.fingerprint import Fingerprint, changed
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import StepLines
@@ -55,15 +56,16 @@ def check_out_folder(settings: CommonSettings) -> None:
 class RunFolder:
     """A new run folder, or with --resume the existing one. A context: it notes how the run ended."""
 
-    def __init__(self, settings: CommonSettings, runtime: Runtime, config: BertConfig):
-        """Raises InputError if the folder cannot be made, or another process works on it."""
+    def __init__(self, settings: CommonSettings, runtime: Runtime, config: BertConfig, fingerprint: Fingerprint):
+        """Raises InputError if the folder cannot be made, if another process works on it, or if the run to resume is
+        not the same run any more."""
         self.settings, self.runtime, self.active = settings, runtime, runtime.is_main
         self.path = Path(settings.out) if settings.out else default_path(settings)
         self.changes = ""  # how the machine of a resumed run differs from before
         if self.active and settings.resume:
-            self.reopen()
+            self.reopen(fingerprint)
         elif self.active:
-            self.create(config)
+            self.create(config, fingerprint)
         self.lock_file = self.lock() if self.active else None
         resumed = self.active and bool(settings.resume)
         self.log, self.gradients = (StepLines(self.path / f"{name}.jsonl", resumed) for name in ("log", "gradients"))
@@ -72,9 +74,10 @@ class RunFolder:
             every = settings.checkpoint_steps, settings.checkpoint_minutes
             self.checkpoints = Checkpoints(self.path / "checkpoint", *every, active=self.active)
 
-    def create(self, config: BertConfig) -> None:
+    def create(self, config: BertConfig, fingerprint: Fingerprint) -> None:
         """Make the folder. It appears with its settings.json in it, or not at all."""
         values = asdict(self.settings) | {"config": asdict(config)} | environment(self.runtime)
+        values["fingerprint"] = fingerprint
         # A run can be resumed from another working folder, so paths are made absolute.
         values |= {name: absolute(values[name]) for name in ("model", "data")}
         for _ in range(100):
@@ -95,9 +98,14 @@ class RunFolder:
                 self.path = default_path(self.settings)  # another run of the same second took the name
         raise InputError(f"--out {self.path} exists: name another")
 
-    def reopen(self) -> None:
-        """Note how this machine differs from the stopped run's: the last bits may differ then, too."""
+    def reopen(self, fingerprint: Fingerprint) -> None:
+        """Check that this is the same run. Note how this machine differs: the last bits may differ then, too."""
         before = json.loads((self.path / "settings.json").read_text(encoding="utf-8"))
+        if different := changed(before.get("fingerprint", {}), fingerprint):
+            raise InputError(
+                f"--resume {self.path}: {', '.join(different)} changed since the run began. "
+                "Undo the change, or start a new run"
+            )
         now = environment(self.runtime)
         self.changes = ", ".join(
             f"{name} {now[name]} instead of {before.get(name)}" for name in now if before.get(name) != now[name]

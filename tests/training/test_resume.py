@@ -181,8 +181,9 @@ def test_resume_refuses_other_settings_and_broken_or_complete_runs_in_one_line(s
     for bad, message in (
         ({"epochs": "two"}, "settings.json does not hold the settings of a run: epochs is 'two'"),
         ({"data": "/nowhere"}, "does not exist"),
-        ({"max_steps": 40, "epochs": None}, "the run was planned with 16 steps, now it has 40: its data have changed"),
-        ({"option": "smart", "precision": "fp32"}, "is of another model or method"),
+        ({"max_steps": 40, "epochs": None}, "the settings changed since the run began"),
+        ({"option": "smart", "precision": "fp32"}, "the settings changed since the run began"),
+        ({"lr": 0.5}, "the settings changed since the run began. Undo the change, or start a new run"),
         ({"device": "abacus:0"}, "device is 'abacus'"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
     ):
@@ -197,6 +198,43 @@ def test_resume_refuses_other_settings_and_broken_or_complete_runs_in_one_line(s
     assert train.main(["--resume", str(stopped), "--device", "cpu"]) == 0
     capsys.readouterr()
     refuses("the run is complete, it has a metrics.json")
+
+
+def test_a_resumed_run_whose_inputs_changed_is_refused_by_name(stopped, arguments, capsys, tmp_path):
+    """Each change alone, in a copy of data and model; paths may change, as the run may be moved."""
+    for name in ("model", "data"):
+        shutil.copytree(arguments[arguments.index(f"--{name}") + 1], tmp_path / name)
+    change(stopped / "settings.json", model=str(tmp_path / "model"), data=str(tmp_path / "data"))
+
+    def edit(path: Path, old: bytes, new: bytes) -> bytes:
+        good = path.read_bytes()
+        assert old in good
+        path.write_bytes(good.replace(old, new, 1))
+        return good
+
+    config = tmp_path / "model" / "config.json"
+    edits = [
+        (tmp_path / "data" / "RTE" / "train.tsv", b"green\tgreen", b"green green\tgreen", "the train data of rte"),
+        (tmp_path / "data" / "RTE" / "dev.tsv", b"not_entailment", b"entailment", "the dev data of rte"),
+        (tmp_path / "model" / "vocab.txt", b"cat\ndog", b"dog\ncat", "the tokenizer"),
+        (config, b'"layer_norm_eps": 1e-12', b'"layer_norm_eps": 1e-11', "the model"),
+    ]
+    for path, old, new, name in edits:
+        good = edit(path, old, new)
+        assert train.main(["--resume", str(stopped)]) == 2
+        expected = (
+            f"train.py: --resume {stopped}: {name} changed since the run began. Undo the change, or start a new run"
+        )
+        assert capsys.readouterr().err.splitlines()[-1] == expected
+        path.write_bytes(good)
+    weights_file = tmp_path / "model" / "model.safetensors"
+    tensors = weights.read_safetensors(weights_file)
+    good = weights_file.read_bytes()
+    weights.write_safetensors(tensors | {"classifier.bias": tensors["classifier.bias"] + 1e-3}, weights_file)
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert ": the model changed since the run began" in capsys.readouterr().err
+    weights_file.write_bytes(good)
+    assert train.main(["--resume", str(stopped)]) == 0
 
 
 def test_a_resumed_run_repeats_no_line_of_the_log_and_drops_a_half_written_one(stopped):
@@ -265,7 +303,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch)
     first = default_path(settings)
     choices = [first, first, first]  # all three look before the first one makes its folder
     monkeypatch.setattr(run_folder, "default_path", lambda s: choices.pop() if choices else default_path(s))
-    folders = [run_folder.RunFolder(settings, CPU, CONFIG) for _ in range(3)]
+    folders = [run_folder.RunFolder(settings, CPU, CONFIG, {}) for _ in range(3)]
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert names == [f"rte-finetune-seed0-now{end}" for end in ("", "-2", "-3")]
     assert sorted(folder.path.name for folder in folders) == names

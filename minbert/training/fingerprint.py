@@ -1,0 +1,64 @@
+"""The fingerprint of a run: what its results follow from. A resumed run is refused if any of it has changed."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from minbert.data.readers import Examples
+from minbert.hub import find_model
+from minbert.tokenizer import Tokenizer
+from minbert.training.checkpoint import sha256
+from minbert.training.inputs import Inputs
+from minbert.training.settings import CommonSettings
+from minbert.weights import weight_files
+
+# Settings that the results do not depend on: places, and how often the state is saved.
+PLACES = ("model", "data", "out", "resume", "device", "save", "checkpoint_steps", "checkpoint_minutes")
+
+Fingerprint = dict[str, str]  # what -> a hash of it
+
+
+def take_fingerprint(
+    settings: CommonSettings,
+    precision: str,
+    examples: dict[str, dict[str, Examples]],  # by task and split
+    tokenizer: Tokenizer,
+    inputs: Inputs,
+) -> Fingerprint:
+    """Hash everything. `precision` is what --precision auto meant here. A model's files are read once a process.
+
+    Raises InputError if the model cannot be read.
+    """
+    values = {name: value for name, value in asdict(settings).items() if name not in PLACES} | {"precision": precision}
+    fingerprint = {
+        "the settings": hash_text(json.dumps(values, sort_keys=True)),
+        "the model": inputs.cached(hash_model, find_model(settings.model)),
+        "the tokenizer": hash_text(tokenizer.backend.to_str()),
+    }
+    for task, splits in examples.items():
+        for split, rows in splits.items():
+            fingerprint[f"the {split} data of {task}"] = hash_examples(rows)
+    return fingerprint
+
+
+def changed(before: Fingerprint, now: Fingerprint) -> list[str]:
+    """What differs, in words."""
+    return [what for what in now | before if before.get(what) != now.get(what)]
+
+
+def hash_model(folder: Path) -> str:
+    """Of the config and all weights."""
+    return hash_text(" ".join(sha256(path) for path in (folder / "config.json", *weight_files(folder))))
+
+
+def hash_examples(examples: Examples) -> str:
+    """Of ids, texts and labels, in their order."""
+    hasher = hashlib.sha256()
+    for row in examples.rows:
+        hasher.update(repr((row.id, row.text, row.pair, row.label)).encode(errors="surrogatepass"))
+    return hasher.hexdigest()
+
+
+def hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
