@@ -25,6 +25,12 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     return float(2 * true_positive / positives) if positives else 0.0
 
 
+def macro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of F1 over the classes that are predicted or a label."""
+    classes = np.union1d(predictions, labels)
+    return float(np.mean([f1(predictions == c, labels == c) for c in classes]))
+
+
 def mcc(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Matthews correlation of two classes: the Pearson correlation of two 0/1 variables; 0 where it is undefined."""
     return pearson(predictions == 1, labels == 1)
@@ -53,7 +59,15 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return (last - (counts - 1) / 2)[inverse]
 
 
-METRICS = {"accuracy": accuracy, "f1": f1, "mcc": mcc, "pearson": pearson, "spearman": spearman}
+METRICS = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "macro-f1": macro_f1,
+    "mcc": mcc,
+    "pearson": pearson,
+    "spearman": spearman,
+}
+MISMATCHED = "-mismatched"  # the end of the names of metrics of MNLI's second dev file
 CORRELATIONS = {"mcc", "pearson", "spearman"}  # from -1 to 1, the others from 0 to 1
 
 
@@ -92,7 +106,7 @@ def score(task: Task, values: dict[str, float]) -> float:
 
     MNLI has two dev files, whose metrics are accuracy and accuracy-mismatched.
     """
-    return float(np.mean([value for name, value in values.items() if name.partition("-")[0] in task.score]))
+    return float(np.mean([value for name, value in values.items() if name.removesuffix(MISMATCHED) in task.score]))
 
 
 def average_score(tasks: Sequence[Task], scores: dict[str, float]) -> float:

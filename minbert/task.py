@@ -28,6 +28,7 @@ class Task:
     header: tuple[str, ...] = ()  # the columns of train and dev files that have no header line
     skip_short: bool = False  # the official files hold rows that lost columns: leave them out
     one_logit: bool = False  # two classes share one logit: class 1 where it is above 0
+    own: bool = False  # from a user's task file: readers find out the form of its files
     separate: bool = False  # the sentences of a pair are encoded separately, and their vectors compared
 
     @property

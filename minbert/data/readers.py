@@ -3,11 +3,12 @@
 import csv
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from minbert.data.own_files import ID_COLUMNS, open_own_file
 from minbert.data.tasks import ROWS
 from minbert.errors import InputError
 from minbert.files import read_lines
@@ -32,6 +33,7 @@ class Examples:
     path: Path
     rows: list[Example]
     left_out: list[int]  # line numbers of records without a label
+    form: str = ""  # of a user's own file: "separated by commas"
 
 
 def read_examples(task: Task, data: Path | str, split: str) -> Examples:
@@ -49,6 +51,8 @@ def read_examples(task: Task, data: Path | str, split: str) -> Examples:
 def describe_missing(task: Task, data: Path, split: str, paths: list[Path]) -> str:
     """The message for a file that is at none of `paths`: where it should be, and how to get it."""
     text = f"neither {paths[0]} nor {paths[1]} exists" if paths[1:] else f"{paths[0]} does not exist"
+    if task.own:
+        return f"{text}; the paths in a task file are relative to the file"
     text += f"; {data} is a file, but --data" if data.is_file() else "; --data"
     text += " must name the folder that holds the tasks' files"
     if split not in ROWS[task.name]:
@@ -61,12 +65,16 @@ def read_file(task: Task, path: Path, split: str) -> Examples:
 
     A test set has no labels. Where CMU's CFIMDB files have 0 on every line instead, the 0 is not read.
     """
-    records = READERS[path.suffix](path)
-    labelled = not split.startswith("test")
-    header = list(task.header) if task.header and labelled else next(records)[1]
+    labelled, form = not split.startswith("test"), ""
+    if task.own:
+        file = open_own_file(path, [*task.text, task.label] if labelled else task.text)
+        header, records, form = file.header, file.records, file.form
+    else:
+        records = READERS[path.suffix](path)
+        header = list(task.header) if task.header and labelled else next(records)[1]
     text = [column(header, name, path) for name in task.text]
     label = column(header, task.label, path) if labelled else None
-    id_column = next((header.index(name) for name in ("index", "id") if name in header), None)
+    id_column = next((header.index(name) for name in ID_COLUMNS if name in header), None)
     rows, left_out = [], []
     for line, fields in records:
         if fields in ([], [""]):  # an empty line between records
@@ -87,7 +95,7 @@ def read_file(task: Task, path: Path, split: str) -> Examples:
         )
     if not rows:
         raise InputError(f"{path} has no rows")
-    return Examples(path, rows, left_out)
+    return Examples(path, rows, left_out, form)
 
 
 def is_incomplete(task: Task, fields: list[str], header: list[str], text: list[int], label: int | None) -> bool:
@@ -102,7 +110,7 @@ def subset(examples: Examples, size: int | None) -> Examples:
     if size is None or size >= len(examples.rows):
         return examples
     chosen = torch.randperm(len(examples.rows), generator=torch.Generator().manual_seed(0))[:size]
-    return Examples(examples.path, [examples.rows[i] for i in chosen.sort().values], examples.left_out)
+    return replace(examples, rows=[examples.rows[i] for i in chosen.sort().values])
 
 
 def read_fields(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -3,9 +3,6 @@
 The suffix of a file decides how it is read: readers.READERS.
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
-
 from minbert import losses
 from minbert.task import Task
 
@@ -79,12 +76,6 @@ COURSE = (
 
 TASKS = {task.name: task for task in (*GLUE, *COURSE)}
 PAIRS = ("together", "separate")  # how a pair is encoded: as one input, or each sentence alone
-
-
-def choose_tasks(names: Iterable[str], pairs: str = "together") -> list[Task]:
-    """The tasks with these names. `pairs` is one of PAIRS: how their pairs of sentences are encoded."""
-    tasks = [TASKS[name] for name in names]
-    return [replace(task, separate=pairs == "separate" and len(task.text) == 2) for task in tasks]
 
 
 # The number of records in the published files, those without a label included. (Of Quora's three files only dev is

@@ -57,7 +57,7 @@ def fine_tune(
         closing(Display(sampler.steps, settings.multitask, active=runtime.is_main)) as display,
     ):
         evaluator = Evaluator(model, data, settings.batch_size, runtime, average_tasks=settings.multitask)
-        for line in introduction(settings, sampler, runtime, sizes, examples, folder, note):
+        for line in introduction(settings, method, sampler, runtime, sizes, examples, folder, note):
             display.print(line)
 
         def evaluate(epoch: int) -> dict[str, dict]:
@@ -116,6 +116,7 @@ def count(parameters: Iterable[torch.Tensor]) -> int:
 
 def introduction(
     settings: CommonSettings,
+    method: torch.nn.Module,
     sampler: BatchSampler | TaskBatchSampler,
     runtime: Runtime,
     sizes: dict[str, int],
@@ -139,7 +140,7 @@ def introduction(
         yield f"sampling {sampler.describe()}"
     if note:
         yield note
-    yield f"not the defaults: {settings.describe_changes() or 'nothing'}"
+    yield f"not the defaults: {settings.describe_changes(method.lr) or 'nothing'}"
 
 
 def describe_skipped_rows(examples: Examples) -> str:

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, get_args
 
 from minbert.command_line import flag, is_utf8
 from minbert.data.sampling import SAMPLINGS
-from minbert.data.tasks import PAIRS, TASKS, choose_tasks
+from minbert.data.task_file import choose_tasks
+from minbert.data.tasks import PAIRS, TASKS
 from minbert.errors import InputError
 from minbert.schedules import SCHEDULES
 from minbert.task import Task
@@ -170,9 +171,12 @@ class CommonSettings:
             defaults["epochs"] = None
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
-    def describe_changes(self) -> str:
-        """The flags whose values are not the defaults, for the first lines of a run."""
-        usual = type(self)().resolve()
+    def describe_changes(self, lr: float | None = None) -> str:
+        """The flags whose values are not the defaults, for the first lines of a run.
+
+        `lr` is the option's own default of the learning rate, if it has one.
+        """
+        usual = type(self)().resolve(lr=lr)
         # Other lines name task, option, device and folder. Model, data and seeds differ in each study. In a resumed run
         # precision and device are no longer "auto".
         skipped = "task tasks data model option out resume seed init_seed data_seed precision device".split()
@@ -195,16 +199,21 @@ class CommonSettings:
         return choose_tasks(self.names, self.pairs)
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks' own names: reviews for reviews.toml."""
+        return tuple(task.name for task in self.chosen_tasks())
+
+    @property
     def title(self) -> str:
         """The names of the tasks: rte; sst5+quora+sts"""
-        return "+".join(self.names)
+        return "+".join(self.task_names)
 
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
     """The settings of train.py."""
 
-    task: str = setting("rte", "the task to fine-tune on", tuple(TASKS))
+    task: str = setting("rte", f"the task to fine-tune on: {', '.join(TASKS)}, or your own task file NAME.toml")
 
     multitask = False
 
@@ -218,7 +227,9 @@ class MultitaskSettings(CommonSettings):
     """The settings of multitask.py."""
 
     tasks: tuple[str, ...] = setting(
-        ("sst5", "quora", "sts"), "the tasks to train together (default sst5 quora sts)", tuple(TASKS), many=True
+        ("sst5", "quora", "sts"),
+        f"the tasks to train together (default sst5 quora sts): {', '.join(TASKS)}, or your own task files NAME.toml",
+        many=True,
     )
     sampling: str = setting(SAMPLINGS[0], "how the steps are divided among the tasks", SAMPLINGS)
     task_weights: tuple[str, ...] = setting((), "factors of the tasks' losses: quora=0.5 ... (default 1)", many=True)

@@ -193,3 +193,9 @@ def test_the_defaults_of_train_are_those_of_the_papers():
     assert (
         parse_settings(Settings, ["--model", "m", "--data", "d", "--no-bias-correction"], "").bias_correction is False
     )
+
+
+def test_a_default_that_the_option_brings_is_not_listed_among_the_changes(arguments, capsys):
+    assert train.main([*arguments, "--option", "lora", "--max-steps", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "not the defaults: --batch-size 16 --max-length 32 --max-steps 1\n" in said
