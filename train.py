@@ -12,6 +12,7 @@ import torch
 
 import sample
 from minbert.config import BertConfig
+from minbert.data.task_file import is_task_file
 from minbert.errors import InputError, Interrupted, TrainingError
 from minbert.families import Family
 from minbert.hub import find_model
@@ -36,7 +37,7 @@ def main(
         if not settings.resume:
             settings = fill_in_defaults(settings, method)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
-            fine_tune(settings, method, runtime, note=sample.note(settings.model, settings.data))
+            fine_tune(settings, method, runtime, note=note(settings))
         return 0
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -58,6 +59,12 @@ def fill_in_defaults(settings: CommonSettings, method: Method) -> CommonSettings
     recipe = sample.RECIPE if settings.model is None else family_of(settings.model).recipe
     of_method = {} if method.lr is None else {"lr": method.lr}  # wins over the recipe's
     return settings.resolve(**recipe | of_method, model=str(sample.MODEL), data=str(sample.DATA))
+
+
+def note(settings: CommonSettings) -> str:
+    """What to say about the embedded sample. A task of the user's own reads no --data."""
+    reads_data = not all(is_task_file(name) for name in settings.names)
+    return sample.note(settings.model, settings.data if reads_data else "")
 
 
 def family_of(model: str) -> Family:

@@ -16,7 +16,7 @@ from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples, subset
 from minbert.data.sampling import TaskBatchSampler
-from minbert.data.tasks import choose_tasks
+from minbert.data.task_file import choose_tasks
 from minbert.tokenizer import load_tokenizer
 from minbert.training.loop import Objective, fit
 from minbert.training.runtime import setup

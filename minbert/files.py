@@ -45,6 +45,7 @@ def read_json_object(path: Path) -> dict:
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number, from 1, and the text of each line. Only a line feed ends a line: texts hold other separators.
+    Byte order marks at the start are left out; some programs write two.
 
     Raises InputError for a file that is empty, not UTF-8, or cannot be read.
     """
@@ -52,7 +53,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                text = line.decode("utf-8").rstrip("\r\n")
+                yield number, text.lstrip("\ufeff") if number == 1 else text
     except UnicodeDecodeError:
         raise InputError(f"{path}:{number} is not UTF-8") from None
     except OSError as error:

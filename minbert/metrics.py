@@ -7,6 +7,7 @@ On the Stability of Fine-tuning BERT.  Mosbach et al. 2021, arXiv:2006.04884v3:
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,6 +77,30 @@ def predictions_from_logits(task: Task, logits: np.ndarray) -> np.ndarray:
     if task.one_logit:
         return (logits[:, 0] > 0).astype(int)
     return logits.argmax(-1) if task.labels else logits[:, 0]
+
+
+class Answer(NamedTuple):
+    """What a model says about one text."""
+
+    prediction: str | float  # the most probable label, or the number of a regression
+    probabilities: dict[str, float]  # by label; {} for a regression
+
+
+def answers_from_logits(task: Task, logits: np.ndarray) -> list[Answer]:
+    """Logits [N,C] -> answers."""
+    if not task.labels:
+        return [Answer(float(row[0]), {}) for row in logits]
+    table = probabilities(task, logits)
+    return [Answer(task.labels[int(row.argmax())], dict(zip(task.labels, row.tolist(), strict=True))) for row in table]
+
+
+def probabilities(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Logits [N,C], or [N,1] where two classes share one logit -> probabilities [N, number of labels] in float64."""
+    x = np.asarray(logits, np.float64)
+    if task.one_logit:  # the logit of class 1 against a logit of 0
+        x = np.concatenate([np.zeros_like(x), x], axis=1)
+    x = np.exp(x - x.max(axis=1, keepdims=True))
+    return x / x.sum(axis=1, keepdims=True)
 
 
 def compute_metrics(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:

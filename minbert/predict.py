@@ -16,8 +16,6 @@ BERT, RoBERTa, ALBERT or DistilBERT with its pretrained head. (RoBERTa's <mask> 
 """
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,13 +23,15 @@ from pathlib import Path
 import torch
 
 from minbert.command_line import Parser, is_utf8
+from minbert.data.predictions import answers_csv
 from minbert.errors import InputError, reason
 from minbert.files import read_lines, write_text
+from minbert.metrics import Answer
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer, load_tokenizer
 from minbert.training.runtime import choose_device
-from minbert.training.text_model import Answer, Text, load_run
+from minbert.training.text_model import Text, load_run
 
 MASK = "[MASK]"  # in the text of the user, for each family
 
@@ -112,7 +112,7 @@ def print_answers(args: argparse.Namespace) -> None:
             print(format_answer(answer))
         return
     try:
-        write_text(args.out, answers_csv(answers))
+        write_text(args.out, answers_csv([str(number) for number in range(1, len(answers) + 1)], answers))
     except OSError as error:
         raise InputError(f"--out {args.out} cannot be written: {reason(error)}") from None
     print(f"{len(answers)} answers: {args.out}")
@@ -153,18 +153,6 @@ def format_answer(answer: Answer) -> str:
     if not answer.probabilities:
         return f"{answer.prediction:.4f}"
     return "  ".join([str(answer.prediction), *(f"{label} {p:.3f}" for label, p in answer.probabilities.items())])
-
-
-def answers_csv(answers: list[Answer]) -> str:
-    """A header, then a row for each answer. Numbers have all digits of float32."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    labels = list(answers[0].probabilities) if answers else []
-    writer.writerow(["id", "prediction", *labels])
-    for number, (prediction, probabilities) in enumerate(answers, start=1):
-        shown = prediction if labels else f"{prediction:.9g}"
-        writer.writerow([number, shown, *(f"{p:.9g}" for p in probabilities.values())])
-    return text.getvalue()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from minbert.data.dataset import Dataset
 from minbert.data.readers import Example, Examples, read_examples, subset
 from minbert.data.sampling import BatchSampler, TaskBatchSampler
-from minbert.data.tasks import TASKS, choose_tasks
+from minbert.data.task_file import choose_tasks
+from minbert.data.tasks import TASKS
 
 __all__ = [
     "TASKS",

@@ -80,9 +80,11 @@ def read_separated(path: Path, separator: str, columns: int) -> Iterator[Record]
                 )
             yield line, fields
     except csv.Error as error:
+        if "field larger than" in str(error):
+            raise InputError(f"{path}:{start}: a field has more than {LONGEST_FIELD} characters") from None
         raise InputError(
-            f"{path}:{start}: the quotes in the record that starts here do not match: {error}. A field that begins with a "
-            'quote must end with one, and a quote inside it is doubled: "He said ""no""."'
+            f"{path}:{start}: the quotes in the record that starts here do not match: {error}. A field that "
+            'begins with a quote must end with one, and a quote inside it is doubled: "He said ""no""."'
         ) from None
 
 

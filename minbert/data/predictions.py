@@ -3,7 +3,10 @@
 The data's files decide which form it is: a model that is trained on CMU's files writes predictions in CMU's form.
 """
 
+import csv
+import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -132,6 +135,8 @@ def write_predictions(
     encoder was frozen. Raises InputError if no grader takes predictions of this task.
     """
     task = dataset.task
+    if task.own:
+        return write_own_predictions(folder, dataset, split, logits)
     form = find_form(dataset.path.suffix, task.name, frozen, multitask)
     predictions = metrics.predictions_from_logits(task, logits)
     if task.labels:
@@ -146,11 +151,40 @@ def write_predictions(
     return path
 
 
+def write_own_predictions(folder: Path, dataset: Dataset, split: str, logits: np.ndarray) -> Path:
+    """Write <task>-<split>.csv: the examples' ids, the predictions, and the probability of each label."""
+    path = own_path(folder, dataset.task.name, split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answers = metrics.answers_from_logits(dataset.task, logits)
+    write_text(path, answers_csv([example.id for example in dataset.examples], answers))
+    return path
+
+
+def own_path(folder: Path, task: str, split: str) -> Path:
+    """The predictions of a task that no grader knows."""
+    return Path(folder) / "predictions" / f"{task}-{split}.csv"
+
+
+def answers_csv(ids: Sequence[str], answers: Sequence[metrics.Answer]) -> str:
+    """A header, then a row for each answer. Numbers have all digits of float32."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    labels = list(answers[0].probabilities) if answers else []
+    writer.writerow(["id", "prediction", *labels])
+    for name, (prediction, probabilities) in zip(ids, answers, strict=True):
+        shown = prediction if labels else f"{prediction:.9g}"
+        writer.writerow([name, shown, *(f"{p:.9g}" for p in probabilities.values())])
+    return text.getvalue()
+
+
 def read_predictions(folder: Path, task: str, split: str) -> list[str] | None:
     """The predictions that a run wrote for one split, as text, in the file's order; None if there are none.
 
     Raises InputError if the file is not one that write_predictions wrote.
     """
+    own = own_path(folder, task, split)
+    if own.exists():
+        return read_own_predictions(own)
     for form in FORMS:
         if task not in form.task_names:
             continue
@@ -162,3 +196,11 @@ def read_predictions(folder: Path, task: str, split: str) -> list[str] | None:
                 raise InputError(f"{path} does not hold predictions of {task}")
             return [row["value"] for row in rows]
     return None
+
+
+def read_own_predictions(path: Path) -> list[str]:
+    """The column prediction of a file that write_own_predictions wrote. Raises InputError if it is no such file."""
+    rows = list(csv.reader(line for _, line in read_lines(path)))
+    if rows[0][:2] != ["id", "prediction"] or any(len(row) != len(rows[0]) for row in rows):
+        raise InputError(f"{path} does not hold predictions")
+    return [row[1] for row in rows[1:]]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from minbert.data.readers import Examples
@@ -14,7 +14,7 @@ from minbert.training.settings import CommonSettings
 from minbert.weights import weight_files
 
 # Settings that the results do not depend on: places, and how often the state is saved.
-PLACES = ("model", "data", "out", "resume", "device", "save", "checkpoint_steps", "checkpoint_minutes")
+PLACES = ("model", "data", "task", "tasks", "out", "resume", "device", "save", "checkpoint_steps", "checkpoint_minutes")
 
 Fingerprint = dict[str, str]  # what -> a hash of it
 
@@ -31,6 +31,7 @@ def take_fingerprint(
     Raises InputError if the model cannot be read.
     """
     values = {name: value for name, value in asdict(settings).items() if name not in PLACES} | {"precision": precision}
+    values["tasks"] = [repr(replace(task, folder="", loss=None, divergence=None)) for task in settings.chosen_tasks()]
     fingerprint = {
         "the settings": hash_text(json.dumps(values, sort_keys=True)),
         "the model": inputs.cached(hash_model, find_model(settings.model)),

@@ -10,6 +10,7 @@ from minbert.classifier import SentenceModel
 from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.readers import Examples, read_examples, subset
+from minbert.errors import InputError
 from minbert.hub import find_model
 from minbert.task import Task
 from minbert.tokenizer import Tokenizer, load_tokenizer
@@ -67,9 +68,31 @@ class Inputs:
 
 
 def splits_to_predict(task: Task, settings: CommonSettings) -> list[str]:
-    """dev, and with --predict test the test set. MNLI has two files of each."""
-    names = ["dev"] if settings.predict == "dev" else ["dev", "test"]
-    return [split for name in names for split in task.splits(name)]
+    """dev, and with --predict test the test set. MNLI has two files of each.
+
+    Of several tasks, one may lack its test file: it is left out. Raises InputError if the only task has none.
+    """
+    if settings.predict == "dev":
+        return list(task.splits("dev"))
+    tests = task.splits("test")
+    if settings.multitask:
+        tests = tuple(split for split in tests if any(path.exists() for path in task.paths(settings.data, split)))
+    elif not tests:
+        raise InputError(f'--predict test: {task.name} has no test file; add test = "FILE" to its task file')
+    return [*task.splits("dev"), *tests]
+
+
+def without_test_file(tasks: list[Task], settings: CommonSettings) -> list[str]:
+    """The names of tasks whose test set cannot be predicted, though --predict test asks for it.
+
+    Raises InputError if there is no other task.
+    """
+    names = [task.name for task in tasks if splits_to_predict(task, settings) == list(task.splits("dev"))]
+    if settings.predict == "dev":
+        return []
+    if len(names) == len(tasks):
+        raise InputError(f"--predict test: {settings.data} has no test file of {', '.join(names)}")
+    return names
 
 
 def size_of(split: str, settings: CommonSettings) -> int | None:

@@ -13,7 +13,7 @@ from minbert.training.display import Display, describe_kept_epoch, describe_scor
 from minbert.training.evaluation import Evaluator
 from minbert.training.fingerprint import take_fingerprint
 from minbert.training.gradients import check_recording
-from minbert.training.inputs import Inputs, splits_to_predict
+from minbert.training.inputs import Inputs, splits_to_predict, without_test_file
 from minbert.training.loop import Objective, fit
 from minbert.training.run_folder import RunFolder, check_out_folder
 from minbert.training.runtime import Runtime, compile_layers
@@ -38,6 +38,7 @@ def fine_tune(
         check_out_folder(settings)
     check_recording(settings, runtime)
     tasks, inputs = settings.chosen_tasks(), inputs or Inputs()
+    missing = without_test_file(tasks, settings)
     examples = {task.name: inputs.examples(task, settings) for task in tasks}
     tokenizer = inputs.tokenizer(settings)
     fingerprint = take_fingerprint(settings, runtime.precision, examples, tokenizer, inputs)
@@ -59,6 +60,8 @@ def fine_tune(
         evaluator = Evaluator(model, data, settings.batch_size, runtime, average_tasks=settings.multitask)
         for line in introduction(settings, method, sampler, runtime, sizes, examples, folder, note):
             display.print(line)
+        for name in missing:
+            display.print(f"{name} has no test file: only its dev set is predicted")
 
         def evaluate(epoch: int) -> dict[str, dict]:
             evaluator.clear()
@@ -130,6 +133,7 @@ def introduction(
     if runtime.is_main and settings.resume and not (folder.checkpoints and folder.checkpoints.files()):
         yield "the stopped run has no checkpoint: this run starts from the beginning"
     for splits in examples.values():
+        yield from (f"{rows.path}: {len(rows.rows)} rows, {rows.form}" for rows in splits.values() if rows.form)
         yield from (describe_skipped_rows(rows) for rows in splits.values() if rows.left_out)
     sizes_of_data = " + ".join(str(len(dataset)) for dataset in sampler.datasets)
     length = f"{sizes_of_data} examples, {sampler.steps} steps"
@@ -160,7 +164,7 @@ def finish(folder: RunFolder, display: Display, settings: CommonSettings, histor
     scores = kept["dev"]
     values = totals | scores | {"kept_epoch": kept["epoch"], "best_epoch": best["epoch"], "history": history}
     if settings.multitask:
-        values["tasks"] = {task: scores["tasks"][task] | totals["tasks"][task] for task in settings.names}
+        values["tasks"] = {task: scores["tasks"][task] | totals["tasks"][task] for task in settings.task_names}
         display.print("steps: " + ", ".join(f"{task} {of['steps']}" for task, of in values["tasks"].items()))
     else:
         del values["tasks"]

@@ -24,6 +24,7 @@ import minbert
 from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.predictions import write_predictions
+from minbert.data.task_file import SUFFIX
 from minbert.errors import InputError, TrainingError, reason
 from minbert.files import write_json
 from minbert.tokenizer import Tokenizer
@@ -78,13 +79,19 @@ class RunFolder:
         """Make the folder. It appears with its settings.json in it, or not at all."""
         values = asdict(self.settings) | {"config": asdict(config)} | environment(self.runtime)
         values["fingerprint"] = fingerprint
+        tasks = self.settings.chosen_tasks()
         # A run can be resumed from another working folder, so paths are made absolute.
-        values |= {name: absolute(values[name]) for name in ("model", "data")}
+        values |= {name: absolute(values[name]) for name in ("model", "data", "task") if name in values}
+        values |= {"tasks": tuple(map(absolute, values["tasks"]))} if "tasks" in values else {}
+        files = {absolute(name): task.name + SUFFIX for name, task in zip(self.settings.names, tasks) if task.own}
+        values["task_files"] = files  # copies in the run folder, from which the model's labels are read later
         for _ in range(100):
             temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             new_parents = [parent for parent in temporary.parents if not parent.exists()]
             try:
                 temporary.mkdir(parents=True)
+                for path, name in files.items():
+                    shutil.copyfile(path, temporary / name)
                 write_json(temporary / "settings.json", values | {"out": str(self.path)})
                 temporary.rename(self.path)
                 return
@@ -198,7 +205,7 @@ class RunFolder:
         """Write the metrics.json of a run whose loss was not finite."""
         values = dict.fromkeys(UNKNOWN_OF_RUN) | {"failed": True, "failure": text}
         if self.settings.multitask:
-            values["tasks"] = {name: dict.fromkeys(UNKNOWN_OF_TASK) for name in self.settings.names}
+            values["tasks"] = {name: dict.fromkeys(UNKNOWN_OF_TASK) for name in self.settings.task_names}
         write_json(self.path / "metrics.json", self.description() | values)
 
     def description(self) -> dict:

@@ -146,6 +146,10 @@ class CommonSettings:
                 f"--accumulate {self.accumulate}: cannot split a batch of {self.batch_size} into "
                 f"{self.accumulate} micro-batches"
             )
+        names = self.task_names  # raises InputError for an unknown task and for a mistake in a task file
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"--tasks names {name} twice")
         for name in ("model", "data", "out"):
             if getattr(self, name) == "":
                 raise InputError(f"{flag(name)} is empty")
@@ -242,15 +246,12 @@ class MultitaskSettings(CommonSettings):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        return parse_loss_weights(self.task_weights, self.tasks)
+        return parse_loss_weights(self.task_weights, self.task_names)
 
     def check(self) -> "MultitaskSettings":
         """Raise InputError for a value out of range or two settings that contradict each other."""
-        for name in self.tasks:
-            if self.tasks.count(name) > 1:
-                raise InputError(f"--tasks names {name} twice")
-        parse_loss_weights(self.task_weights, self.tasks)
         super().check()
+        parse_loss_weights(self.task_weights, self.task_names)
         return self
 
 

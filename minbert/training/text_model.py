@@ -9,9 +9,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from minbert import weights
@@ -22,6 +20,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.readers import Example, Examples
 from minbert.errors import InputError
 from minbert.files import read_json_object
+from minbert.metrics import Answer, answers_from_logits
 from minbert.task import Task
 from minbert.tokenizer import Tokenizer, load_tokenizer
 from minbert.training.arguments import read_settings
@@ -30,13 +29,6 @@ from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings, MultitaskSettings, Settings
 
 Text = str | tuple[str, str]  # a sentence, or a pair of sentences
-
-
-class Answer(NamedTuple):
-    """What a model says about one text."""
-
-    prediction: str | float  # the most probable label, or the number of a regression
-    probabilities: dict[str, float]  # by label; {} for a regression
 
 
 class TextModel:
@@ -70,7 +62,7 @@ class TextModel:
         chosen = fit_to_texts(chosen, rows)
         dataset = Dataset(chosen, Examples(Path(), rows, []), self.tokenizer, self.max_length)
         device = self.model.bert.pooler.weight.device
-        return answers(chosen, predict_logits(self.model, dataset, batch_size, Runtime(device)))
+        return answers_from_logits(chosen, predict_logits(self.model, dataset, batch_size, Runtime(device)))
 
     def choose_task(self, name: str | None) -> Task:
         """The task with this name; without a name the only one. Raises InputError."""
@@ -112,9 +104,13 @@ def load_run_folder(folder: Path) -> TextModel:
 
 
 def read_run_settings(folder: Path) -> CommonSettings:
-    """The settings of a run of train.py or multitask.py. Raises InputError."""
-    several = "tasks" in read_json_object(folder / "settings.json")
-    return read_settings(MultitaskSettings if several else Settings, folder)
+    """The settings of a run of train.py or multitask.py, with the run's own copies of task files. Raises InputError."""
+    saved = read_json_object(folder / "settings.json")
+    cls = MultitaskSettings if "tasks" in saved else Settings
+    copies = {path: str(folder / name) for path, name in saved.get("task_files", {}).items()}
+    if "tasks" in saved:
+        return read_settings(cls, folder, tasks=[copies.get(name, name) for name in saved["tasks"]])
+    return read_settings(cls, folder, task=copies.get(saved.get("task"), saved.get("task")))
 
 
 def insert_modules(model: SentenceModel, settings: CommonSettings) -> None:
@@ -146,20 +142,3 @@ def fit_to_texts(task: Task, rows: Sequence[Example]) -> Task:
             found = "a pair of sentences" if is_pair else "a single sentence"
             raise InputError(f"text {number} is {found}, and {task.name} has {'pairs' if expected else 'single ones'}")
     return task
-
-
-def answers(task: Task, logits: np.ndarray) -> list[Answer]:
-    """Logits [N,C] -> answers."""
-    if not task.labels:
-        return [Answer(float(row[0]), {}) for row in logits]
-    table = probabilities(task, logits)
-    return [Answer(task.labels[int(row.argmax())], dict(zip(task.labels, row.tolist(), strict=True))) for row in table]
-
-
-def probabilities(task: Task, logits: np.ndarray) -> np.ndarray:
-    """Logits [N,C], or [N,1] where two classes share one logit -> probabilities [N, number of labels] in float64."""
-    x = np.asarray(logits, np.float64)
-    if task.one_logit:  # the logit of class 1 against a logit of 0
-        x = np.concatenate([np.zeros_like(x), x], axis=1)
-    x = np.exp(x - x.max(axis=1, keepdims=True))
-    return x / x.sum(axis=1, keepdims=True)

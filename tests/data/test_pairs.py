@@ -9,7 +9,8 @@ from support.factories import CPU, make_batch, make_dataset, make_model
 
 from minbert import weights
 from minbert.classifier import features
-from minbert.data.tasks import TASKS, choose_tasks
+from minbert.data.task_file import choose_tasks
+from minbert.data.tasks import TASKS
 from minbert.training.evaluation import predict_logits
 from regularizers import build
 

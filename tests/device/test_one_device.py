@@ -10,7 +10,7 @@ from support.one_device import META, allow_meta, one_device
 
 from minbert import bert
 from minbert.data.sampling import BatchSampler, TaskBatchSampler
-from minbert.data.tasks import choose_tasks
+from minbert.data.task_file import choose_tasks
 from minbert.task import Batch
 from minbert.training import loop
 from minbert.training.evaluation import predict_logits

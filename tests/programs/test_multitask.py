@@ -13,7 +13,8 @@ import train
 from minbert import BertModel, SentenceModel, load_tokenizer, metrics, weights
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples
-from minbert.data.tasks import TASKS, choose_tasks
+from minbert.data.task_file import choose_tasks
+from minbert.data.tasks import TASKS
 from minbert.submission import check_predictions
 from minbert.training import run
 from minbert.training.arguments import parse_settings

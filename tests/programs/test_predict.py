@@ -17,8 +17,9 @@ from minbert.data.predictions import read_predictions
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
+from minbert.metrics import probabilities
 from minbert.tokenizer import load_tokenizer
-from minbert.training.text_model import TextModel, probabilities
+from minbert.training.text_model import TextModel
 
 RUN = "--batch-size 16 --max-length 32 --max-steps 8 --lr 1e-2 --device cpu --precision fp32".split()
 PAIR = ("red red red", "red")

@@ -122,7 +122,7 @@ def test_dropout_and_train_size_and_compile_take_effect(arguments, tmp_path, rea
 
 
 def test_settings_that_are_not_the_defaults_are_printed(arguments, tmp_path, capsys):
-    run(arguments, tmp_path / "a", "--option", "frozen")
+    run(arguments, tmp_path / "a", "--lr", "0.001")
     said = capsys.readouterr().out
     assert "not the defaults: --batch-size 16 --lr 0.001 --max-length 32 --max-steps 2" in said
 

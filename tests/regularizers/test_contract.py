@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.factories import COURSE, FAMILIES, KINDS, make_dataset, make_model, noise_by_place, turn_off_dropout
 
-from minbert.data.tasks import choose_tasks
+from minbert.data.task_file import choose_tasks
 from minbert.errors import InputError
 from minbert.optimizer import AdamW, parameter_groups
 from minbert.published import is_inserted, plain_name

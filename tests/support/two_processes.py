@@ -20,7 +20,8 @@ import torch.distributed as dist
 
 from minbert.data.dataset import Dataset
 from minbert.data.sampling import BatchSampler, TaskBatchSampler
-from minbert.data.tasks import TASKS, choose_tasks
+from minbert.data.task_file import choose_tasks
+from minbert.data.tasks import TASKS
 from minbert.errors import Interrupted
 from minbert.task import Task
 from minbert.training import log

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.factories import COURSE, CPU, KINDS, make_dataset, make_model
 
-from minbert.data.tasks import choose_tasks
+from minbert.data.task_file import choose_tasks
 from minbert.training.evaluation import Evaluator, combine_tasks, predict_logits
 from minbert.training.runtime import Runtime
 
