@@ -24,7 +24,8 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor] = losses.cross_entropy  # (logits [B,C], labels [B]) -> scalar
     divergence: Callable[[Tensor, Tensor], Tensor] = losses.symmetric_kl  # (logits [B,C], logits [B,C]) -> scalar
     files: tuple[tuple[str, str], ...] = (("train", "train.tsv"), ("dev", "dev.tsv"), ("test", "test.tsv"))
-    other_files: tuple[tuple[str, str], ...] = ()  # the same splits in another form: read if those above are missing
+    # The same splits under other names, as other courses have them: read if those above are missing.
+    other_files: tuple[tuple[tuple[str, str], ...], ...] = ()
     header: tuple[str, ...] = ()  # the columns of train and dev files that have no header line
     skip_short: bool = False  # the official files hold rows that lost columns: leave them out
     one_logit: bool = False  # two classes share one logit: class 1 where it is above 0
@@ -47,7 +48,7 @@ class Task:
 
     def paths(self, data: Path, split: str) -> list[Path]:
         """Where the file of a split may be, the first choice first."""
-        return [Path(data) / self.folder / dict(files)[split] for files in (self.files, self.other_files) if files]
+        return [Path(data) / self.folder / dict(files)[split] for files in (self.files, *self.other_files)]
 
 
 @dataclass

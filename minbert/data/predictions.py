@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from minbert import metrics
 from minbert.data.dataset import Dataset
 from minbert.data.readers import Example
-from minbert.data.tasks import GLUE, TASKS
+from minbert.data.tasks import GLUE, ROWS, ROWS_GOETTINGEN, TASKS
 from minbert.errors import InputError
 from minbert.files import read_lines, write_text
 from minbert.task import Task
@@ -41,12 +41,21 @@ class Form:
     id_pattern: str = ""  # a regular expression for an id; "" if the key is the sentence
     ordered: bool = True  # whether the rows must be in the order of the data
     limits: tuple[float, float] = (-np.inf, np.inf)  # of a regression's predictions
+    columns: dict[str, str] = field(default_factory=lambda: COLUMNS)  # task -> its column in the header
+    sizes: dict[str, dict[str, int]] = field(default_factory=lambda: ROWS)  # task -> split -> rows of the data
 
     def row_pattern(self, any_id: bool = False) -> re.Pattern:
         """Matches a row, with the groups key and value. `any_id`: the ids of a user's own data can have any form."""
         key = ".*?" if any_id or not self.id_pattern else self.id_pattern
         pattern = re.escape(self.row).replace(r"\{key\}", f"(?P<key>{key})")
         return re.compile(pattern.replace(r"\{value\}", "(?P<value>.*?)"))
+
+    def suits(self, task: str, path: Path) -> bool:
+        """Whether the predictions for this data file are written in this form."""
+        if task not in self.task_names or not self.path.endswith(path.suffix):
+            return False
+        of_goettingen = path.name.startswith(f"{GOETTINGEN.task_names.get(task)}-")
+        return (self is GOETTINGEN) == of_goettingen
 
     def key(self, example: Example) -> str:
         """The id, or the sentence as CMU's program writes it."""
@@ -77,6 +86,16 @@ HANDOUT = replace(MULTITASK, path="{task}-{split}-out.csv")  # the names in CS22
 CMU = Form(  # the classifier.py of CMU's ANLP
     path="{task}-{split}-output.txt", task_names={"sst5": "sst", "cfimdb": "cfimdb"}, row="{value} ||| {key}"
 )
+GOETTINGEN = Form(  # the multitask_classifier.py of M.Inf.2202; its header has a comma, and its rows a tab
+    path="bert/{task}-{split}-output.csv",
+    task_names={"sst5": "sst-sentiment", "quora": "quora-paraphrase", "sts": "sts-similarity"},  # as its data files
+    row="{key}\t{value}",
+    header="id,{column}",
+    id_pattern=r"[^\s,]+",
+    ordered=False,
+    columns=COLUMNS | {"sts": "Predicted_Similarity"},
+    sizes=ROWS_GOETTINGEN,
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,7 @@ class PredictionFile:
 
     @property
     def header(self) -> str:
-        return self.form.header.format(column=COLUMNS.get(self.task.name))
+        return self.form.header.format(column=self.form.columns.get(self.task.name))
 
     def format_content(self, keys: list[str], values: list[str]) -> str:
         """The file's text. Raises ValueError if the numbers of keys and values differ."""
@@ -105,7 +124,7 @@ class PredictionFile:
         return "".join(line + "\n" for line in lines)
 
 
-FORMS = (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU)
+FORMS = (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU, GOETTINGEN)
 
 # Every file name that a grader knows. The leaderboard's test files replace the dev files, which have the same names.
 KNOWN_FILES: dict[str, PredictionFile] = {}
@@ -116,14 +135,17 @@ for form in FORMS:
             KNOWN_FILES[file.path.name] = file
 
 
-def find_form(suffix: str, task: str, frozen: bool = False, multitask: bool = False) -> Form:
-    """The form for data files with that suffix. Both of CS224N's programs predict sst5: `multitask` chooses."""
+def find_form(path: Path, task: str, frozen: bool = False, multitask: bool = False) -> Form:
+    """The form for a data file. Both of CS224N's programs predict sst5: `multitask` chooses.
+
+    Raises InputError if no grader takes predictions of the task from such a file.
+    """
     classifier = PRETRAIN if frozen else FINETUNE
     course = (MULTITASK, classifier) if multitask else (classifier, MULTITASK)
-    for form in (LEADERBOARD, *course, CMU):
-        if form.path.endswith(suffix) and task in form.task_names:
+    for form in (LEADERBOARD, *course, CMU, GOETTINGEN):
+        if form.suits(task, path):
             return form
-    raise InputError(f"no grader takes predictions of {task} from {suffix} files")
+    raise InputError(f"no grader takes predictions of {task} from {path.suffix} files")
 
 
 def write_predictions(
@@ -137,7 +159,7 @@ def write_predictions(
     task = dataset.task
     if task.own:
         return write_own_predictions(folder, dataset, split, logits)
-    form = find_form(dataset.path.suffix, task.name, frozen, multitask)
+    form = find_form(dataset.path, task.name, frozen, multitask)
     predictions = metrics.predictions_from_logits(task, logits)
     if task.labels:
         values = [task.labels[int(number)] for number in predictions]

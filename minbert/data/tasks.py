@@ -49,7 +49,7 @@ GLUE = (
 )  # fmt: skip
 
 
-def stanford(stem: str) -> tuple[tuple[str, str], ...]:
+def student_files(stem: str) -> tuple[tuple[str, str], ...]:
     return (("train", f"{stem}-train.csv"), ("dev", f"{stem}-dev.csv"), ("test", f"{stem}-test-student.csv"))
 
 
@@ -57,21 +57,25 @@ def carnegie(stem: str) -> tuple[tuple[str, str], ...]:
     return (("train", f"{stem}-train.txt"), ("dev", f"{stem}-dev.txt"), ("test", f"{stem}-test.txt"))
 
 
-# The minBERT projects of two courses, with all files in one folder. Stanford's CS224N has four tasks (Quora with one
-# logit). CMU's ANLP has two of them, with the same examples.
+# The minBERT projects of three courses, with all files in one folder. Stanford's CS224N has four tasks (Quora with one
+# logit). CMU's ANLP has two of them, with the same examples. Göttingen's M.Inf.2202 has three, split in another way.
 COURSE = (
     classes(
-        "sst5", "", ("sentence",), "sentiment", tuple("01234"), files=stanford("ids-sst"), other_files=carnegie("sst")
+        "sst5", "", ("sentence",), "sentiment", tuple("01234"), files=student_files("ids-sst"),
+        other_files=(student_files("sst-sentiment"), carnegie("sst")),
     ),
     classes(
-        "cfimdb", "", ("sentence",), "sentiment", tuple("01"), files=stanford("ids-cfimdb"),
-        other_files=carnegie("cfimdb"),
+        "cfimdb", "", ("sentence",), "sentiment", tuple("01"), files=student_files("ids-cfimdb"),
+        other_files=(carnegie("cfimdb"),),
     ),
     classes(
-        "quora", "", PAIR, "is_duplicate", ("0.0", "1.0"), files=stanford("quora"), skip_short=True, one_logit=True,
+        "quora", "", PAIR, "is_duplicate", ("0.0", "1.0"), files=student_files("quora"),
+        other_files=(student_files("quora-paraphrase"),), skip_short=True, one_logit=True,
         loss=losses.binary_cross_entropy, divergence=losses.bernoulli_kl,
     ),
-    regression("sts", "", PAIR, "similarity", ("pearson",), files=stanford("sts")),
+    regression("sts", "", PAIR, "similarity", ("pearson",), files=student_files("sts"),
+        other_files=(student_files("sts-similarity"),),
+    ),
 )  # fmt: skip
 
 TASKS = {task.name: task for task in (*GLUE, *COURSE)}
@@ -95,5 +99,10 @@ ROWS = {
     "quora": {"dev": 20214},
     "sts": {"train": 6040, "dev": 863, "test": 1725},
     "ax": {"test": 1104},
+}
+ROWS_GOETTINGEN = {
+    "sst5": {"train": 7111, "dev": 2365, "test": 2371},
+    "quora": {},
+    "sts": {"train": 5149, "dev": 1709, "test": 1721},
 }
 UNLABELLED = {"quora": {"dev": 2}}  # how many of these records lack their label

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minbert.data.predictions import KNOWN_FILES, LEADERBOARD, PredictionFile
 from minbert.data.readers import parse_label, read_file
-from minbert.data.tasks import ROWS, UNLABELLED
+from minbert.data.tasks import UNLABELLED
 from minbert.errors import InputError
 from minbert.files import read_lines
 
@@ -62,7 +62,9 @@ def check_predictions(folder: Path, data: Path | None = None, complete: bool = F
 
 def find_graded_folder(folder: Path) -> Path:
     """The folder with the graded files: `folder`, or the one inside it if `folder` is a run or its predictions."""
-    candidates = [folder / name for name in (".", "test", "predictions", "predictions/test")]
+    candidates = [
+        folder / name for name in (".", "test", "bert", "predictions", "predictions/test", "predictions/bert")
+    ]
     return next((path for path in candidates if any((path / name).exists() for name in KNOWN_FILES)), folder)
 
 
@@ -85,11 +87,11 @@ def find_expected_rows(file: PredictionFile, data: Path | None) -> tuple[list[st
     """The keys in order, or else the accepted numbers of rows, as far as they are known; and a note if they are not."""
     task, note = file.task, ""
     if data is not None:
-        path = next(path for path in task.paths(data, file.split) if file.form.path.endswith(path.suffix))
+        path = next(path for path in task.paths(data, file.split) if file.form.suits(task.name, path))
         if path.exists():
             return [file.form.key(example) for example in read_file(task, path, file.split).rows], (), ""
         note = f"{path} does not exist, so the rows were compared with the published file's"
-    size = ROWS[task.name].get(file.split)
+    size = file.form.sizes[task.name].get(file.split)
     if size is None:
         return [], (), "the number of rows was not checked: it is not published. --data DATA names the task's files"
     if file.form is LEADERBOARD:  # GLUE numbers the rows of each file
