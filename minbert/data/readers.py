@@ -50,7 +50,8 @@ def read_examples(task: Task, data: Path | str, split: str) -> Examples:
 
 def describe_missing(task: Task, data: Path, split: str, paths: list[Path]) -> str:
     """The message for a file that is at none of `paths`: where it should be, and how to get it."""
-    text = f"{paths[0]} does not exist" if len(paths) == 1 else f"none of {', '.join(map(str, paths))} exists"
+    names = [str(path) for path in paths]
+    text = f"neither {', nor '.join(names)} exists" if names[1:] else f"{names[0]} does not exist"
     if task.own:
         return f"{text}; the paths in a task file are relative to the file"
     text += f"; {data} is a file, but --data" if data.is_file() else "; --data"

@@ -8,7 +8,7 @@ import pytest
 from support.factories import make_dataset, vocabulary_backend, write_rows
 
 from minbert.data.dataset import Dataset
-from minbert.data.predictions import KNOWN_FILES, write_predictions
+from minbert.data.predictions import KNOWN_FILES, read_predictions, write_predictions
 from minbert.data.readers import Example, read_examples
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
@@ -85,9 +85,9 @@ def test_cmu_files_hold_the_sentence_as_its_program_reads_it(tmp_path, task, spl
 
 
 def test_the_table_has_every_file_name_that_a_grader_knows():
-    """The leaderboard's eleven; eight and six of CS224N's programs, six of its handout; CMU's four."""
+    """The leaderboard's eleven; eight and six of CS224N's programs, six of its handout; CMU's four; Göttingen's six."""
     names = sorted(KNOWN_FILES)
-    assert len(names) == 11 + 8 + 6 + 6 + 4
+    assert len(names) == 11 + 8 + 6 + 6 + 4 + 6
     assert [name for name in names if name.endswith(".tsv")] == (
         "AX CoLA MNLI-m MNLI-mm MRPC QNLI QQP RTE SST-2 STS-B WNLI".replace(" ", ".tsv ") + ".tsv"
     ).split()
@@ -128,3 +128,20 @@ def test_correct_predictions_of_a_dev_file_repeat_its_ids_and_labels(tmp_path, n
             "cfimdb": ["1 ||| a cat", "0 ||| b"],
         }[name]
     )
+
+
+@pytest.mark.parametrize(
+    "name, stem, column, logits, values",
+    [
+        ("sst5", "sst-sentiment", "Predicted_Sentiment", np.eye(5)[[4, 0]], ["4", "0"]),
+        ("quora", "quora-paraphrase", "Predicted_Is_Paraphrase", np.array([[1.0], [-1.0]]), ["1.0", "0.0"]),
+        ("sts", "sts-similarity", "Predicted_Similarity", np.array([[2.5], [-0.5]]), ["2.5", "-0.5"]),
+    ],
+)
+def test_goettingens_form_has_a_comma_in_the_header_and_tabs_in_the_rows(name, stem, column, logits, values, tmp_path):
+    dataset = make_two_examples(name, f"{stem}-dev.csv")
+    path = write_predictions(tmp_path, dataset, "dev", logits, multitask=True)
+    assert path == tmp_path / "predictions" / "bert" / f"{stem}-dev-output.csv"
+    rows = [f"{example.id}\t{value}" for example, value in zip(dataset.examples, values, strict=True)]
+    assert path.read_text().splitlines() == [f"id,{column}", *rows]
+    assert read_predictions(tmp_path, name, "dev") == values

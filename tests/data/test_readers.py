@@ -248,9 +248,28 @@ def test_errors_in_cmus_files_name_file_and_line(tmp_path, text, message):
         cmu(tmp_path, text)
 
 
+GOETTINGEN = {  # of M.Inf.2202: the names of the files and their columns
+    "sst5": ("sst-sentiment", ["id", "sentence", "sentiment"], ["q1", "a film", "3"]),
+    "quora": ("quora-paraphrase", ["id", "sentence1", "sentence2", "is_duplicate"], ["q2", "one", "two", "1.0"]),
+    "sts": ("sts-similarity", ["id", "sentence1", "sentence2", "similarity"], ["q3", "one", "two", "2.5"]),
+}
+
+
+@pytest.mark.parametrize("name", GOETTINGEN)
+def test_goettingens_files_are_read_where_they_are_found(name, tmp_path):
+    stem, header, row = GOETTINGEN[name]
+    write_rows(tmp_path / f"{stem}-train.csv", [header, row])
+    write_rows(tmp_path / f"{stem}-test-student.csv", [header[:-1], row[:-1]])
+    (example,) = read_examples(TASKS[name], tmp_path, "train").rows
+    assert (example.id, example.text) == (row[0], row[1]) and example.label in (3, 1, 2.5)
+    (example,) = read_examples(TASKS[name], tmp_path, "test").rows
+    assert example.id == row[0] and example.label is None
+
+
 def test_stanfords_files_come_first_and_an_error_names_both(tmp_path):
     with pytest.raises(
-        InputError, match=r"neither \S*ids-sst-train.csv nor \S*sst-train.txt exists.*download sst5 --to"
+        InputError,
+        match=r"neither \S*ids-sst-train.csv, nor \S*sst-sentiment-train.csv, nor \S*sst-train.txt exists; .*",
     ):
         read_examples(TASKS["sst5"], tmp_path, "train")
     (tmp_path / "sst-train.txt").write_bytes(b"1 ||| caf\xe9\n")

@@ -9,6 +9,7 @@ import pytest
 
 import multitask
 import train
+from minbert import predict
 from minbert.training.arguments import parse_settings
 from minbert.training.settings import MultitaskSettings, Settings
 from regularizers import build
@@ -38,8 +39,33 @@ def test_the_readme_has_at_most_150_lines():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    """A working folder with the task file of docs/your-own-data.md, and files as the page describes them."""
+    (block,) = [code for code in code_blocks(ROOT / "docs" / "your-own-data.md") if code.startswith("toml\n")]
+    (tmp_path / "reviews.toml").write_text(block.removeprefix("toml\n"), encoding="utf-8")
+    labels = ("bad", "fine", "good")
+    rows = [f'r{i},"{" ".join(["very"] * (i % 4))} {labels[i % 3]}, he said",{labels[i % 3]}' for i in range(24)]
+    for name in ("train.csv", "dev.csv"):
+        (tmp_path / name).write_text("\n".join(["id,review,stars", *rows, ""]), encoding="utf-8")
+    (tmp_path / "test.csv").write_text("id,review\nr99,not bad\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_example_of_your_own_data_runs(own_data, model_folder, capsys):
+    """Its two commands, with the tiny model, few steps and no punctuation that the model does not know."""
+    page = next(b for b in code_blocks(ROOT / "docs" / "your-own-data.md") if "minbert.predict" in b)
+    train_command, predict_command = (shlex.split(line) for line in page.strip().splitlines())
+    argv = [str(model_folder) if word == "bert-base-uncased" else word for word in train_command[2:]]
+    assert train.main([*argv, "--max-steps", "2", "--max-length", "32", "--device", "cpu"]) == 0
+    assert Path("runs/reviews/predictions/reviews-test.csv").read_text().startswith("id,prediction,bad,fine,good\nr99,")
+    capsys.readouterr()
+    assert predict.main(predict_command[3:]) == 0
+    assert capsys.readouterr().out.split()[0] in ("bad", "fine", "good")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_command_of_a_program_parses(program):
+def test_every_command_of_a_program_parses(program, own_data):
     # A shell loop over seeds has its variable in place of a number, and ends the command with `;` or `|`.
     commands = [re.search(rf"(?:python3?|torchrun.*) {program}([^#&;|]*)", command) for command in COMMANDS]
     argvs = [shlex.split(match[1].replace("$seed", "0")) for match in commands if match and "..." not in match[1]]
@@ -64,9 +90,15 @@ def test_the_commands_of_the_course_report_run(command, model_folder, course, tm
     assert PROGRAMS[program][0]([*flags, *more, "--max-length", "32", "--device", "cpu"]) == 0
 
 
-def test_the_first_snippet_of_saved_models_runs(monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    first = next(code for code in code_blocks(ROOT / "docs" / "saved-models.md") if code.startswith("python\n"))
+def test_the_first_snippets_of_saved_models_run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sample").symlink_to(ROOT / "sample")
+    assert train.main("--max-steps 1 --train-size 8 --device cpu --out runs/x".split()) == 0
+    snippets = [code for code in code_blocks(ROOT / "docs" / "saved-models.md") if code.startswith("python\n")]
+    capsys.readouterr()
+    exec(compile(snippets[0].removeprefix("python\n"), "snippet", "exec"), {})
+    assert "[Answer(prediction=" in capsys.readouterr().out
+    first = snippets[1]
     exec(compile(first.removeprefix("python\n"), "snippet", "exec"), {})
     assert "torch.Size([1, 15, 128])" in capsys.readouterr().out
 
