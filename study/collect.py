@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from minbert.data.predictions import read_predictions
-from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.files import read_json_object
 from study.folder import FINISHED, NOT_COMPARED, ROOT, StudyFolder
@@ -15,7 +14,7 @@ from study.formats import join
 from study.plan import Run, Study, settings_fields
 from study.results import Cell, Numbers, Row, StudyInfo, is_number
 from study.seed_effects import agreement
-from study.study_file import scored_names
+from study.study_file import StudyFile, scored_names
 
 OF_A_METHOD = ("option", "set")  # settings that define a method: always shown with it
 
@@ -103,7 +102,7 @@ def make_cell(study: Study, name: str, rows: list[Row], run: Run) -> Cell:
     if name != run.task:
         rows = [of_one_task(row, name, study.file.metrics.get(name)) for row in rows]
     paper = study.file.paper.get(run.method, {}).get(name, {})
-    return Cell(name, run.method, run.point, rows, paper, measure_agreement(name, rows))
+    return Cell(name, run.method, run.point, rows, paper, measure_agreement(study.file, name, rows))
 
 
 def of_one_task(row: Row, task: str, metric: str | None) -> Row:
@@ -124,9 +123,9 @@ def of_one_task(row: Row, task: str, metric: str | None) -> Row:
     )
 
 
-def measure_agreement(task: str, rows: list[Row]) -> Numbers | None:
+def measure_agreement(file: StudyFile, task: str, rows: list[Row]) -> Numbers | None:
     """How far the predictions of these runs agree. None for real values, and unless two runs have predictions."""
-    if task not in TASKS or not TASKS[task].labels:
+    if "+" in task or not file.task(task).labels:
         return None
     predictions = [read_predictions(row.folder, task, "dev") for row in rows]
     known = [values for values in predictions if values]

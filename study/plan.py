@@ -70,7 +70,7 @@ def plan_runs(file: StudyFile) -> Iterator[Run]:
         for task, method in pairs:
             for values, point in points[task, method]:
                 try:
-                    settings = resolve(program_of(task), task, values | seeds)
+                    settings = resolve(program_of(task), names_for_program(file, task), values | seeds)
                 except InputError as error:
                     raise InputError(f"method {method} on {task}: {error}") from None
                 yield Run(run_name(task, method, point, settings), task, method, point, settings)
@@ -176,7 +176,12 @@ def format_grid_value(value: Any) -> Any:
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def resolve(program: type[CommonSettings], task: str, values: dict[str, Any]) -> CommonSettings:
+def names_for_program(file: StudyFile, task: str) -> tuple[str, ...]:
+    """The tasks of an entry as --task and --tasks take them: a task of the user's own is the path of its file."""
+    return tuple(str(file.task_files.get(name, name)) for name in task.split("+"))
+
+
+def resolve(program: type[CommonSettings], names: tuple[str, ...], values: dict[str, Any]) -> CommonSettings:
     """The checked settings of one run, as train.py or multitask.py would have them. Raises InputError."""
     by_name = {f.name: f for f in fields(program)}
     converted = {}
@@ -185,7 +190,7 @@ def resolve(program: type[CommonSettings], task: str, values: dict[str, Any]) ->
             converted[name] = saved_value(by_name[name], value)
         except ValueError:
             raise InputError(f"{flag_of(by_name[name]).removeprefix('--')} cannot be {value!r}") from None
-    tasks = {"tasks": tuple(task.split("+"))} if program.multitask else {"task": task}
+    tasks = {"tasks": names} if program.multitask else {"task": names[0]}
     settings = program(**converted, **tasks).check()
     return fill_in_defaults(settings, build(settings.option, settings.method_settings))
 

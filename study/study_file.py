@@ -3,14 +3,18 @@
 import difflib
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minbert.data.task_file import load_task_file
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
+from minbert.task import Task
 
-KEYS = ("name", "about", "tasks", "seeds", "compare_with", "levene", "score", "settings", "methods", "paper")
+TABLES = ("score", "settings", "methods", "paper")
+KEYS = ("name", "about", "task_files", "tasks", "seeds", "compare_with", "levene", *TABLES)
 PAPER_KEYS = ("n", "mean", "std", "median", "min", "max", "failed")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+=._-]*")  # a study's or a method's: part of a folder's name
 
@@ -41,6 +45,11 @@ class StudyFile:
     paper: dict[str, dict[str, dict[str, float]]]  # method -> task -> the paper's numbers
     changed_settings: dict[str, Any] = field(default_factory=dict)  # by the command line
     hyper_parameters: list[str] = field(default_factory=list)  # from the command line: smart.eps=1e-3
+    task_files: dict[str, Path] = field(default_factory=dict)  # task of the user's own -> its task file
+
+    def task(self, name: str) -> Task:
+        """The task of the table, or of a task file, with this name."""
+        return load_task_file(self.task_files[name]) if name in self.task_files else TASKS[name]
 
 
 def read_study_file(path: Path, overrides: Overrides) -> StudyFile:
@@ -50,19 +59,21 @@ def read_study_file(path: Path, overrides: Overrides) -> StudyFile:
     """
     content = read_toml(path)
     check_keys(content, KEYS, "the file")
-    for key in ("score", "settings", "methods", "paper"):
+    for key in TABLES:
         if not isinstance(content.get(key, {}), dict):
             raise InputError(f"{key} must be a table: [{key}]")
     methods = check_methods(content.get("methods", {}))
     settings, hyper_parameters = split_overrides(overrides.settings)
+    own = find_task_files(content.get("task_files", []), path.parent)
+    known = TASKS | {name: load_task_file(file) for name, file in own.items()}
     tasks = content.get("tasks", ["rte"])
-    check_tasks(tasks)
+    check_tasks(tasks, known)
     check_task_tables("settings", content.get("settings", {}), tasks)
     for name, table in methods.items():
         check_task_tables(f"methods.{name}", table, tasks)
     if overrides.tasks:
         tasks = list(overrides.tasks)
-        check_tasks(tasks)
+        check_tasks(tasks, known)
     return StudyFile(
         name=check_name(content.get("name", path.stem), "name"),
         about=" ".join(str(content.get("about", "")).split()),
@@ -72,11 +83,22 @@ def read_study_file(path: Path, overrides: Overrides) -> StudyFile:
         settings=content.get("settings", {}),
         baselines=check_baselines(content.get("compare_with", {}), methods),
         levene=check_center(content.get("levene", "median")),
-        metrics=check_metrics(content.get("score", {})),
-        paper=check_paper(content.get("paper", {}), methods),
+        metrics=check_metrics(content.get("score", {}), known),
+        paper=check_paper(content.get("paper", {}), methods, known),
         changed_settings=settings,
         hyper_parameters=hyper_parameters,
+        task_files=own,
     )
+
+
+def find_task_files(names: Any, folder: Path) -> dict[str, Path]:
+    """The tasks of the user's own by name -> their files, whose paths are relative to the study file's folder."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError('task_files must be a list: task_files = ["reviews.toml"]')
+    files = {load_task_file(folder / name).name: (folder / name).absolute() for name in names}
+    if len(files) < len(names):
+        raise InputError("task_files: two files have a task of the same name")
+    return files
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -104,19 +126,19 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
-def check_task(entry: Any, where: str) -> None:
+def check_task(entry: Any, where: str, known: Mapping[str, Task]) -> None:
     """An entry is a task of train.py, or several tasks of multitask.py that are joined with +."""
-    unknown = [name for name in str(entry).split("+") if name not in TASKS]
+    unknown = [name for name in str(entry).split("+") if name not in known]
     if unknown:
-        raise InputError(f"{where}: {unknown[0]!r} is not a task; the tasks are {', '.join(TASKS)}")
+        raise InputError(f"{where}: {unknown[0]!r} is not a task; the tasks are {', '.join(known)}")
 
 
-def check_tasks(tasks: Any) -> None:
+def check_tasks(tasks: Any, known: Mapping[str, Task]) -> None:
     """Raise InputError unless each task is scored by one entry only: a column of the report has one meaning."""
     if not isinstance(tasks, list) or not tasks:
         raise InputError('tasks must be a list: tasks = ["rte"]')
     for entry in tasks:
-        check_task(entry, "tasks")
+        check_task(entry, "tasks", known)
     names = [name for entry in tasks for name in scored_names(entry)]
     for name in names:
         if names.count(name) > 1:
@@ -182,23 +204,25 @@ def check_center(value: Any) -> str:
     return value
 
 
-def check_metrics(table: dict[str, Any]) -> dict[str, str]:
+def check_metrics(table: dict[str, Any], known: Mapping[str, Task]) -> dict[str, str]:
     for task, metric in table.items():
-        if task not in TASKS:
+        if task not in known:
             raise InputError(f"[score]: {task!r} is not a task")
-        if metric not in TASKS[task].metrics:
-            raise InputError(f"[score]: {task} has the metrics {', '.join(TASKS[task].metrics)}, not {metric!r}")
+        if metric not in known[task].metrics:
+            raise InputError(f"[score]: {task} has the metrics {', '.join(known[task].metrics)}, not {metric!r}")
     return table
 
 
-def check_paper(table: dict[str, Any], methods: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+def check_paper(
+    table: dict[str, Any], methods: dict[str, Any], known: Mapping[str, Task]
+) -> dict[str, dict[str, dict[str, float]]]:
     for method, tasks in table.items():
         check_method(method, methods, "[paper]")
         for task, numbers in tasks.items() if isinstance(tasks, dict) else [("", None)]:
             where = f"[paper.{method}.{task}]"
             if not isinstance(numbers, dict):
                 raise InputError(f"[paper.{method}] must hold tables: [paper.{method}.rte]")
-            check_task(task, where)
+            check_task(task, where, known)
             check_keys(numbers, PAPER_KEYS, where)
             if not all(type(number) in (int, float) and abs(number) < 1e9 for number in numbers.values()):  # no NaN
                 raise InputError(f"{where} must hold numbers")
