@@ -28,8 +28,15 @@ def write_json(path: Path, values: dict) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
+def check_regular_file(path: Path) -> None:
+    """Raise InputError for a pipe or a device: reading one can wait for ever. A missing file is no error here."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is not a file but a pipe, a socket or a device")
+
+
 def read_json_object(path: Path) -> dict:
     """Read the one JSON object in a file. Raises InputError that names the file."""
+    check_regular_file(path)
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -49,6 +56,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises InputError for a file that is empty, not UTF-8, or cannot be read.
     """
+    check_regular_file(path)
     number = 0
     try:
         with path.open("rb") as file:

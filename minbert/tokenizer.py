@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 
 from minbert.errors import InputError, first_line
 from minbert.families import BYTE_LEVEL, FAMILIES, WORD_PIECE, TokenizerKind
-from minbert.files import read_json_object, read_lines, write_file, write_json
+from minbert.files import check_regular_file, read_json_object, read_lines, write_file, write_json
 from minbert.hub import find_model
 
 SPECIAL_TOKENS = WORD_PIECE.special_tokens
@@ -94,6 +94,8 @@ def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
     name = next((name for name in readers if (folder / name).exists()), None)
     if name is None:
         raise InputError(f"{folder} has neither tokenizer.json nor vocab.txt nor vocab.json with merges.txt")
+    for part in (name, "merges.txt"):
+        check_regular_file(folder / part)
     try:
         backend = readers[name](folder)
     except InputError:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from minbert.config import BertConfig
 from minbert.errors import InputError, first_line
-from minbert.files import read_json_object, write_file, write_json
+from minbert.files import check_regular_file, read_json_object, write_file, write_json
 from minbert.published import (
     INSERTED,
     current_name,
@@ -51,6 +51,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read one file. Raises InputError if it is damaged or missing."""
+    check_regular_file(path)
     try:
         return load_file(path)
     except Exception as error:  # the library raises its own errors, torch's and the system's

@@ -11,6 +11,7 @@ from typing import Any
 from minbert.data.task_file import load_task_file
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
+from minbert.files import check_regular_file
 from minbert.task import Task
 
 TABLES = ("score", "settings", "methods", "paper")
@@ -103,6 +104,7 @@ def find_task_files(names: Any, folder: Path) -> dict[str, Path]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raises InputError."""
+    check_regular_file(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -73,6 +73,9 @@ def read_file(task: Task, path: Path, split: str) -> Examples:
     else:
         records = READERS[path.suffix](path)
         header = list(task.header) if task.header and labelled else next(records)[1]
+    for name in header:
+        if name in (*task.text, task.label, *ID_COLUMNS) and header.count(name) > 1:
+            raise InputError(f"{path}: two columns are named {name!r}")
     text = [column(header, name, path) for name in task.text]
     label = column(header, task.label, path) if labelled else None
     id_column = next((header.index(name) for name in ID_COLUMNS if name in header), None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from minbert.command_line import Parser
 from minbert.errors import InputError
+from minbert.files import check_regular_file
 from minbert.training.settings import CommonSettings, flag_of, value_type
 
 
@@ -76,6 +77,7 @@ def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> Co
     Raises InputError if the file does not hold the settings of such a run, and OSError if it cannot be read.
     """
     path = folder / "settings.json"
+    check_regular_file(path)
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         # The device is saved as cuda:0; its number follows from the process.
@@ -85,7 +87,7 @@ def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> Co
         raise InputError(
             f"{path} lacks {error}: another program or another version of minbert wrote it; start a new run"
         ) from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} does not hold the settings of a run: {error}") from None
     return cls(**values).check()
 

@@ -121,11 +121,11 @@ def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = Fals
 
     Raises InputError for a device or a precision that this machine does not have, or that the method does not allow.
     """
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world_size, local_rank = processes_of_torchrun()
     chosen = choose_device(device)
     if chosen.type == "cuda":
         # torchrun numbers the processes of each machine from 0: one GPU for each process.
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        chosen = torch.device("cuda", local_rank)
         if chosen.index >= torch.cuda.device_count():
             raise InputError(
                 f"torchrun started more processes than the {torch.cuda.device_count()} GPUs of this machine"
@@ -139,6 +139,26 @@ def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = Fals
     if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return Runtime(chosen, precision, rank, world_size)
+
+
+def processes_of_torchrun() -> tuple[int, int, int]:
+    """(rank, number of processes, rank on this machine): 0, 1, 0 unless torchrun set its variables.
+
+    Raises InputError for variables that torchrun would not set.
+    """
+    numbers = []
+    for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
+        value = os.environ.get(name, usual)
+        if not value.isdecimal():
+            raise InputError(f"the environment variable {name} is {value!r}, not a number: torchrun sets it")
+        numbers.append(int(value))
+    rank, world_size, local_rank = numbers
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if world_size > 1 and missing:
+        raise InputError(
+            f"WORLD_SIZE is {world_size}, but {' and '.join(missing)} missing: start with torchrun, or unset it"
+        )
+    return rank, world_size, local_rank
 
 
 def set_backends(device: torch.device, needs_fp32: bool) -> None:

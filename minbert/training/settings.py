@@ -12,6 +12,8 @@ from minbert.errors import InputError
 from minbert.schedules import SCHEDULES
 from minbert.task import Task
 
+LARGEST_COUNT = 2**31  # no number of examples, steps or tokens is as large
+
 
 def setting(
     default: Any,
@@ -155,6 +157,8 @@ class CommonSettings:
                 raise InputError(f"{flag(name)} is empty")
             if not is_utf8(getattr(self, name) or ""):  # settings.json could not hold it
                 raise InputError(f"{flag(name)} is not UTF-8")
+            if "\0" in (getattr(self, name) or ""):  # no path can
+                raise InputError(f"{flag(name)} holds a NUL character")
         return self
 
     def resolve(self, **defaults) -> "CommonSettings":
@@ -276,6 +280,8 @@ def parse_loss_weights(items: tuple[str, ...], tasks: tuple[str, ...]) -> dict[s
 def check_range(f: Field, value: Any) -> None:
     """Raise InputError for a number that is outside of its field's range, or not a number."""
     minimum, below = f.metadata["minimum"], f.metadata["below"]
+    if value_type(f) is int and below == float("inf"):
+        below = LARGEST_COUNT
     if isinstance(value, tuple):
         for item in value:
             check_range(f, item)

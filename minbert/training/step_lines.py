@@ -15,7 +15,7 @@ class StepLines:
         self.path = path
         self.earlier_lines: list[str] = []
         if resumed and path.exists():
-            self.earlier_lines = path.read_text(encoding="utf-8").splitlines()
+            self.earlier_lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def append(self, row: dict) -> None:
         """Append one row. Numbers that are not finite (fp16's gradient norms) become null."""
@@ -28,11 +28,12 @@ class StepLines:
 
 
 def is_before(line: str, step: int) -> bool:
-    """Whether a line is whole and of an earlier step."""
+    """Whether a line is whole and of an earlier step. (A run that was killed can leave half a line.)"""
     try:
-        return json.loads(line)["step"] < step
-    except ValueError:  # the run was killed while it wrote the line
+        row = json.loads(line)
+    except (ValueError, RecursionError):
         return False
+    return isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] < step
 
 
 def finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Mistakes at the command line of train.py: one line that says what is wrong, exit status 2, nothing left behind."""
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -203,3 +204,63 @@ def test_an_out_folder_without_space_is_refused(here):
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"--out {here}/a/b/run cannot be made: " in done.stderr
     assert everything(here) == before
+
+
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ({"WORLD_SIZE": "abc"}, "the environment variable WORLD_SIZE is 'abc', not a number: torchrun sets it"),
+        ({"WORLD_SIZE": "-2"}, "the environment variable WORLD_SIZE is '-2', not a number"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but MASTER_ADDR and MASTER_PORT missing: start with torchrun"),
+        ({"LOCAL_RANK": ""}, "the environment variable LOCAL_RANK is '', not a number"),
+    ],
+)
+def test_variables_that_torchrun_would_not_set_are_named(variables, message, arguments, monkeypatch, capsys):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--batch-size", "1" + "0" * 30), "--batch-size must be at least 1 and below 2147483648"),
+        (("--epochs", "99999999999"), "--epochs must be at least 1 and below 2147483648"),
+        (("--data", "a\0b"), "--data holds a NUL character"),
+    ],
+)
+def test_huge_numbers_and_nul_characters_are_refused(flags, message, arguments, capsys):
+    assert train.main([*arguments, *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_two_columns_with_one_name_are_refused(arguments, data_folder, tmp_path, capsys):
+    shutil.copytree(data_folder, tmp_path / "data")
+    path = tmp_path / "data" / "RTE" / "dev.tsv"
+    path.write_text(path.read_text().replace("index\t", "label\t", 1))
+    assert train.main([*arguments, "--data", str(tmp_path / "data")]) == 2
+    assert f"{path}: two columns are named 'label'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["model/config.json", "model/model.safetensors", "model/vocab.txt", "data/RTE/dev.tsv"]
+)
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(name, arguments, data_folder, model_folder, tmp_path, capsys):
+    """Reading it would wait for ever."""
+    shutil.copytree(data_folder, tmp_path / "data")
+    shutil.copytree(model_folder, tmp_path / "model")
+    path = tmp_path / name
+    path.unlink()
+    os.mkfifo(path)
+    assert train.main([*arguments, "--data", str(tmp_path / "data"), "--model", str(tmp_path / "model")]) == 2
+    assert f"{path} is not a file but a pipe, a socket or a device" in capsys.readouterr().err
+
+
+def test_a_pipe_in_place_of_a_task_file_is_refused_at_once(arguments, tmp_path, capsys):
+    os.mkfifo(tmp_path / "reviews.toml")
+    assert train.main([*arguments, "--task", str(tmp_path / "reviews.toml")]) == 2
+    assert "is not a file but a pipe" in capsys.readouterr().err

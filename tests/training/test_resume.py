@@ -250,6 +250,22 @@ def test_a_resumed_run_repeats_no_line_of_the_log_and_drops_a_half_written_one(s
     assert rows[0] == json.loads(logged) and rows[1]["loss"] > 0
 
 
+@pytest.mark.parametrize("line", [b"5", b"null", b"\xff\xfe", b"[" * 100_000, b'{"step": "8"}'])
+def test_odd_lines_in_the_log_are_dropped(stopped, line):
+    log = stopped / "log.jsonl"
+    log.write_bytes(line + b"\n" + log.read_bytes())
+    assert train.main(["--resume", str(stopped)]) == 0
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [8, 10, 16]
+
+
+@pytest.mark.parametrize("content", ["null", "1.0", "[1]", "[" * 200_000])
+def test_settings_that_are_no_object_are_refused_in_one_line(stopped, content, capsys):
+    (stopped / "settings.json").write_text(content)
+    assert train.main(["--resume", str(stopped)]) == 2
+    error = capsys.readouterr().err
+    assert "settings.json does not hold the settings of a run" in error and error.count("\n") == 1
+
+
 def test_a_resumed_run_says_how_this_machine_differs(stopped, capsys):
     change(stopped / "settings.json", threads=99)
     assert train.main(["--resume", str(stopped)]) == 0
