@@ -60,6 +60,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder. Raises InputError if there are none."""
+    check_regular_file(folder / WEIGHTS)
     if (folder / WEIGHTS).exists():  # before the index: a folder may hold both, and one file is simpler
         return [folder / WEIGHTS]
     if (folder / INDEX).exists():
