@@ -1,4 +1,4 @@
-"""SVCCA of papers/dynamics against an independent route, and against the code that its authors published (google/svcca).
+"""SVCCA of papers/dynamics against an independent route, and against the code of its authors (google/svcca).
 
     python -m benchmarks.svcca_peer
     python -m benchmarks.svcca_peer --peer cca_core.py       # a copy of github.com/google/svcca's file
@@ -82,7 +82,7 @@ def qr_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 def peer_distance(peer: ModuleType, x: np.ndarray, y: np.ndarray) -> float:
     """The same by the published code. Its own `mean` is not used: it leaves out the last correlations."""
-    result = peer.get_cca_similarity(x.T, y.T, epsilon=1e-12, verbose=False)
+    result = peer.get_cca_similarity(x.T, y.T, verbose=False)
     return 1 - float(np.mean(result["cca_coef1"][: min(x.shape[1], y.shape[1])]))
 
 
@@ -101,8 +101,8 @@ def main() -> None:
     peer = load_peer(args.peer) if args.peer else None
     print("| matrices | variance kept | k1, k2 | ours | QR route - ours | published code - ours |")
     print("|---|---|---|---|---|---|")
-    # All directions of the random matrices only. In a model's states LayerNorm leaves one direction without variance: it
-    # holds nothing but rounding. The published code leaves it out, and ours would count it as a correlation of 0.
+    # All directions of the random matrices only. In a model's states LayerNorm leaves one direction without variance,
+    # which holds nothing but rounding, so its correlation has no meaning.
     cases = [(1.0, *case) for case in random_cases()]
     cases += [(VARIANCE, *case) for case in (*random_cases(), *sample_cases())]
     for variance, name, x, y in cases:
