@@ -57,12 +57,13 @@ def read_norms(run: FinishedRun, term: str) -> Steps:
     for number, line in read_lines(path):
         try:
             row = json.loads(line)
-            terms = row["gradients"]
-            if term not in terms:
-                raise InputError(f"{path}: no term {term}, the terms are {', '.join(terms)}")
-            steps[row["step"]] = {name: norm for name, norm in terms[term].items() if is_number(norm)}
+            terms = {name: dict(norms) for name, norms in row["gradients"].items()}
+            step = int(row["step"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(f"{path} line {number} is not a line of recorded gradients") from None
+        if term not in terms:
+            raise InputError(f"{path}: no term {term}, the terms are {', '.join(terms)}")
+        steps[step] = {name: norm for name, norm in terms[term].items() if is_number(norm)}
     if not steps:
         raise InputError(f"{path} is empty: the run has fewer steps than lie between two records")
     return steps
