@@ -64,7 +64,7 @@ def attention_divergence(
     device: torch.device,
     text: str,
 ) -> Tensor:
-    """D_JS of each layer [L], on the examples of all datasets. Both models are in eval mode (D3)."""
+    """D_JS of each layer [L], on the examples of all datasets. Both models are in eval mode."""
     examples: list[Tensor] = []  # (L,B) of each batch
     for dataset in datasets:
         total = -(-len(dataset) // batch_size)
@@ -80,7 +80,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     device, table, lines = choose_device(args), [], {}
     for name, runs in group_runs(args.runs).items():
         for run in runs:
-            models = pretrained_and_trained(run, device)
+            models = pretrained_and_trained(run, device)  # D3: both in eval mode
             values = attention_divergence(*models, [run.dataset()], args.batch_size, device, run.name).tolist()
             curve = dict(enumerate(values, start=1))  # D4
             lines.setdefault(name, []).append(curve)

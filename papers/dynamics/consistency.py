@@ -96,7 +96,7 @@ def compare(pair: Pair, datasets: Sequence[Dataset], args: argparse.Namespace, d
     """Compare the models of two runs on the same inputs. Raises InputError if there are too few tokens."""
     models = [run.trained().to(device) for run in pair]
     text = " and ".join(run.name for run in pair)
-    divergences = attention_divergence(*models, datasets, args.batch_size, device, text)
+    divergences = attention_divergence(*models, datasets, args.batch_size, device, text)  # D1
     tokens = TokenSample(datasets, args.tokens)
     states: list[list[Tensor]] = [
         tokens.collect(partial(hidden_states, model), args.batch_size, device, text) for model in models

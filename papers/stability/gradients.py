@@ -63,7 +63,7 @@ def read_norms(run: FinishedRun, term: str) -> Steps:
             raise InputError(f"{path} line {number} is not a line of recorded gradients") from None
         if term not in terms:
             raise InputError(f"{path}: no term {term}, the terms are {', '.join(terms)}")
-        steps[step] = {name: norm for name, norm in terms[term].items() if is_number(norm)}
+        steps[step] = {name: norm for name, norm in terms[term].items() if is_number(norm)}  # (m1)
     if not steps:
         raise InputError(f"{path} is empty: the run has fewer steps than lie between two records")
     return steps

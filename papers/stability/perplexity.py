@@ -60,7 +60,7 @@ SAMPLE_PAIRS = 500  # of the held-out text of sample/pretrain.py
 
 
 def read_blocks(path: Path, tokenizer: Tokenizer, block: int) -> Examples:
-    """The words of a text in blocks of at most `block` tokens, [CLS] and [SEP] included. D1
+    """The words of a text in blocks of at most `block` tokens, [CLS] and [SEP] included.
 
     Raises InputError for a file that is missing, empty or not UTF-8.
     """
@@ -71,7 +71,7 @@ def read_blocks(path: Path, tokenizer: Tokenizer, block: int) -> Examples:
     encodings = tokenizer.backend.encode_batch([f" {word}" for word in words], add_special_tokens=False)
     texts, length = [[]], 2
     for word, encoding in zip(words, encodings, strict=True):
-        if length + len(encoding.ids) > block and texts[-1]:
+        if length + len(encoding.ids) > block and texts[-1]:  # D1
             texts.append([])
             length = 2
         texts[-1].append(word)
@@ -80,18 +80,18 @@ def read_blocks(path: Path, tokenizer: Tokenizer, block: int) -> Examples:
 
 
 def sample_text() -> Examples:
-    """Pairs of passages in the sample's language, on which its model was not trained. D4"""
-    rows = itertools.islice(pairs("held-out"), SAMPLE_PAIRS)
+    """Pairs of passages in the sample's language, on which its model was not trained."""
+    rows = itertools.islice(pairs("held-out"), SAMPLE_PAIRS)  # D4
     return Examples(sample.MODEL, [Example(str(i), row.first, row.second, None) for i, row in enumerate(rows)], [])
 
 
 def mask_text(examples: Examples, tokenizer: Tokenizer, max_length: int) -> Batch:
-    """All inputs [N,T] with their masks, and labels [N,T] that are IGNORE where no token was chosen. D1"""
+    """All inputs [N,T] with their masks, and labels [N,T] that are IGNORE where no token was chosen."""
     task = MLM if examples.rows[0].pair is not None else replace(MLM, text=("text",))
     dataset = Dataset(task, examples, tokenizer, max_length)
     batch = dataset.collate(list(range(len(dataset))))
     masking = Masking(len(tokenizer), tokenizer.mask_id, tokenizer.special_ids)
-    ids, labels = masking(batch.input_ids, torch.Generator().manual_seed(SEED))
+    ids, labels = masking(batch.input_ids, torch.Generator().manual_seed(SEED))  # D1
     return replace(batch, input_ids=ids, labels=labels)
 
 
@@ -132,10 +132,10 @@ def mixed_states(
 
 
 def negative_log_likelihood(model: MaskedLanguageModel, h: Tensor, labels: Tensor) -> float:
-    """The sum over the chosen tokens of the last hidden states [B,T,D]. The head and its matrix are pretrained. D3"""
+    """The sum over the chosen tokens of the last hidden states [B,T,D]. The head and its matrix are pretrained."""
     chosen = labels != IGNORE
     h = model.norm(model.activation(model.transform(h[chosen])))  # (B,T,D) -> (M,D)
-    logits = F.linear(h, model.bert.embeddings.token.weight, model.bias)
+    logits = F.linear(h, model.bert.embeddings.token.weight, model.bias)  # D3
     return F.cross_entropy(logits, labels[chosen], reduction="sum").item()
 
 
