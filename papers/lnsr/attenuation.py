@@ -143,7 +143,7 @@ def last_ratio(curves: Curves) -> float:
 def attenuation_figure(columns: Mapping[str, Curves], starts: Sequence[int]) -> Figure:
     """Two rows of panels, norms and ratios, with a column for each title. A curve starts at its layer j."""
     with style():
-        figure = new_figure(height=5.4, width=max(WIDTH, 0.9 + 2.1 * len(columns)))
+        figure = new_figure(height=4.6, width=max(WIDTH, 0.7 + 2.1 * len(columns)))
         rows = figure.subplots(2, len(columns), squeeze=False, sharex=True, sharey="row")
         for column, (title, curves) in enumerate(columns.items()):
             draw_curves(rows[0, column], curves.norms, starts)

@@ -35,7 +35,7 @@ from papers.stability.runs import study_row
 from study.curves import MOST_BANDS, draw_mean_curve, loss_curve, score_curve
 from study.picture_style import WIDTH, add_legend, new_figure, style
 
-SCORE, LOSS, DEV_LOSS = "dev score (points)", "training loss", "dev loss at the end of a run"
+SCORE, LOSS, DEV_LOSS = "dev score (points)", "training loss", "dev loss, end of a run"
 UNITS = {SCORE: "epoch", LOSS: "step", DEV_LOSS: "epochs of the run"}
 LENGTH = re.compile(r"-(?:epochs|max-steps)=\d+")  # in the name of a cell whose grid has several lengths
 
@@ -99,7 +99,7 @@ def curves_figure(panels: Sequence[Panel], title: str) -> Figure:
     """The panels side by side, in one legend the lines of all of them."""
     names = list(panels[0].lines)
     with style():
-        figure = new_figure(height=3.2 + 0.1 * len(names), width=max(WIDTH, 2.8 * len(panels)))
+        figure = new_figure(height=2.9 + 0.1 * len(names), width=max(WIDTH, 2.8 * len(panels)))
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for i, curves in enumerate(panel.lines.values()):
                 draw_mean_curve(axes, curves, i, markers=panel.y != LOSS, band=len(names) <= MOST_BANDS)

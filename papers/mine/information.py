@@ -12,17 +12,17 @@ H(X) = H(Z) = H(X,Z) = log n, and the estimate is log n for any two channels, re
 show the estimate after one of the channels is shuffled, where the information is 0, and there is a second column with
 30 bins. Only what lies above the dashed line is evidence. Batches of B pairs show at most log B by MINE.
 
-`information.png` has a line for each model: the pretrained one and the RUNs, means over the runs that differ only in the
-seed. RUNs of one seed with a constant learning rate and growing --max-steps are moments of one training.
-`information-channels.png` has the five channels of the pretrained model one by one. On the embedded sample (the study is
-in papers/mine/README.md):
+`information.png` has a line for each model: the pretrained one and the RUNs, means over the runs that differ only in
+the seed. RUNs of one seed with a constant learning rate and growing --max-steps are moments of one training.
+`information-channels.png` has the five channels of the pretrained model one by one. On the embedded sample (the study
+is in papers/mine/README.md):
 
     python -m papers.mine.information studies-out/mine-information/runs/*
 
 Differences:
   D1  The paper has 50,000 bins only. Here are 30 as well, and the shuffled channels.
-  D2  The paper does not say on which examples. Here are the training examples of the RUNs, in full batches of 32, at most
-      --examples of them. The table has n.
+  D2  The paper does not say on which examples. Here are the training examples of the RUNs, in full batches of 32, at
+      most --examples of them. The table has n.
   D3  Binning reads states without dropout. MINE has dropout on, as in the first stage of our method: without it the
       networks learn the examples by heart, and the estimate stands at log B (regularizers/mine.py, D3).
   D4  MINE compares projections of the states to 16 dimensions, with all pairs of a batch as marginals (mine.py, D4 and
@@ -50,7 +50,8 @@ from papers.dynamics.lines import group_runs
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, progress, run_figure
 from papers.finished_run import FinishedRun
 from papers.mine.estimates import cls_states, information_by_binning, information_by_mine, shuffle_layers
-from regularizers.first_stage import FEWEST_EXAMPLES
+from regularizers import first_stage
+from regularizers.mutual_information import SMALLEST_BATCH
 from study.curves import MOST_BANDS, draw_mean_curve
 from study.picture_style import GREY, add_legend, label, line_style, new_figure, style
 
@@ -76,8 +77,12 @@ def choose_batches(run: FinishedRun, batch_size: int, examples: int, device: tor
     dataset = run.dataset("train")
     rows = [rows for rows in dataset.shuffled(batch_size, seed=0, epoch=0) if len(rows) == batch_size]
     rows = rows[: examples // batch_size]  # D2
-    if len(rows) < 10 or len(rows) * batch_size < FEWEST_EXAMPLES:
-        raise InputError(f"{run.folder}: {len(rows)} full batches of {batch_size} are too few: MINE needs 10 or more")
+    fewest = first_stage.FEWEST_EXAMPLES
+    if len(rows) < 2 or len(rows) * batch_size < fewest or batch_size < SMALLEST_BATCH:
+        raise InputError(
+            f"{run.folder}: MINE needs {fewest} training examples or more, in batches of {SMALLEST_BATCH} or more, not "
+            f"{len(rows)} full batches of {batch_size}"
+        )
     return [dataset.collate(of_batch).to(device) for of_batch in rows]
 
 

@@ -1,11 +1,11 @@
 """The curves after Table 1 of Pandey & Narayan, Stanford: the dev scores of three tasks while each model trains.
 
-Investigating BERT through Fine-Tuned Regularization and Layer-Level Adaptations for Multi-Task Performance, section 4.4.
-The figure has no number. The report says that the curves of SMART and of the baseline look alike, that those of the
-adapters do not, and that the curve of paraphrase is almost a constant line.
+Investigating BERT through Fine-Tuned Regularization and Layer-Level Adaptations for Multi-Task Performance,
+section 4.4. The figure has no number. The report says that the curves of SMART and of the baseline look alike, that
+those of the adapters do not, and that the curve of paraphrase is almost a constant line.
 
-A panel for each task of multitask.py, in it a line for each option: the mean over the runs that differ only in the seed,
-with a band of one standard deviation. On the embedded sample (the study is in papers/multitask/README.md):
+A panel for each task of multitask.py, in it a line for each option: the mean over the runs that differ only in the
+seed, with a band of one standard deviation. On the embedded sample (the study is in papers/multitask/README.md):
 
     python -m papers.multitask.curves studies-out/multitask-sample/runs/*
 
