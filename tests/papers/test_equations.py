@@ -143,7 +143,7 @@ def test_a_definition_has_the_paper_that_its_paragraph_cites(sample):
 def test_a_definition_ends_where_its_indentation_ends(sample):
     texts = {definition.tag: definition.text for definition in definitions(split_header(sample)[0])}
     assert texts["D1"] == "The paper, like Lee et al. 2020, says |g| ≤ 1. Here it is 2\n      and more."
-    assert texts["D12"] == "None." and texts["(m6)"] == "x ← x + η g"
+    assert texts["D12"] == "None." and texts["(m6)"] == "x ← x + η g" and texts["(§A.2)"] == "a warm-up. More about it."
 
 
 def test_the_text_of_a_row_is_short(sample):
