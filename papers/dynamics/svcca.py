@@ -64,14 +64,18 @@ class Distance(NamedTuple):
 
 def svcca(x: Tensor, y: Tensor, variance: float = VARIANCE) -> Distance:
     """X [n,D] and Y [n,E], row i of both from the same token -> their distance. c = D is the width of X."""
-    u, v = leading_directions(x, variance), leading_directions(y, variance)
+    return distance_between(leading_directions(x, variance), leading_directions(y, variance), x.shape[1])
+
+
+def distance_between(u: Tensor, v: Tensor, width: int) -> Distance:
+    """The distance of two matrices of this width from their leading directions [n,k1] and [n,k2]."""
     correlations = torch.linalg.svdvals(u.T @ v).clamp(max=1.0)  # (m2); rounding can give 1 + 1e-15
     total, k1, k2 = correlations.sum().item(), u.shape[1], v.shape[1]
     distance = 1 - total / min(k1, k2) if min(k1, k2) else float("nan")  # (m3) D2
-    return Distance(distance, 1 - total / x.shape[1], len(x), k1, k2)
+    return Distance(distance, 1 - total / width, len(u), k1, k2)
 
 
-def leading_directions(x: Tensor, variance: float) -> Tensor:
+def leading_directions(x: Tensor, variance: float = VARIANCE) -> Tensor:
     """[n,D] -> orthonormal columns [n,k] in float64, as few as hold this share of the variance. k = 0 for no variance.
 
     A direction whose variance is lost in rounding is not kept, even for the share 1.
@@ -91,12 +95,16 @@ def layer_distances(first: Sequence[Tensor], second: Sequence[Tensor], text: str
     Raises InputError if there are too few tokens for the directions.
     """
     pairs = progress(zip(first, second, strict=True), f"{text}: SVCCA", len(first))
-    distances = [svcca(x, y) for x, y in pairs]
-    for _, _, n, k1, k2 in distances:
-        needed = TOKENS_FOR_EACH_DIRECTION * max(k1, k2)
-        if n < needed:
-            raise InputError(f"{text}: {max(k1, k2)} directions need {needed} tokens or more, and there are {n}")  # D3
-    return distances
+    return [check_tokens(svcca(x, y), text) for x, y in pairs]
+
+
+def check_tokens(distance: Distance, text: str) -> Distance:
+    """The distance itself. Raises InputError, which begins with the text, if it has too few tokens to mean anything."""
+    directions = max(distance.k1, distance.k2)
+    needed = TOKENS_FOR_EACH_DIRECTION * directions  # D3
+    if distance.n < needed:
+        raise InputError(f"{text}: {directions} directions need {needed} tokens or more, and there are {distance.n}")
+    return distance
 
 
 def add_token_flag(parser: Parser) -> None:

@@ -85,7 +85,7 @@ def test_between_tasks_the_runs_of_two_tasks_are_compared_in_order(runs):
     with pytest.raises(InputError, match="two or more tasks"):
         pairs_of_tasks({"rte": runs})
     with pytest.raises(InputError, match="two or more tasks"):
-        pairs_of_tasks({"rte-fast": runs, "rte-slow": runs})
+        pairs_of_tasks({"rte-fast": runs, "rte-slow": runs, "mrpc": groups["mrpc"]})
 
 
 def test_two_tasks_are_compared_on_dev_examples_of_both(runs, mrpc):
