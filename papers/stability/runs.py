@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from minbert.errors import InputError
 from papers.finished_run import FinishedRun
@@ -75,6 +76,12 @@ def study_row(run: FinishedRun) -> Row:
 
 
 def make_logarithmic(axis: Axis) -> None:
-    """A logarithmic scale with plain numbers: matplotlib's own 10^-2 needs the $ that our style shows as a letter."""
+    """A logarithmic scale around what is drawn, with plain numbers as labels.
+
+    matplotlib's own labels, 10^-2, need the $ that our style shows as a letter.
+    """
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
     axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())

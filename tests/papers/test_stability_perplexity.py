@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import sample
+from minbert.data.readers import Example, Examples
 from minbert.errors import InputError
 from minbert.mlm import IGNORE, MaskedLanguageModel
 from minbert.tokenizer import Tokenizer, load_tokenizer
@@ -27,11 +28,11 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def masked(tmp_path_factory, tokenizer):
-    """The whole text in one Batch."""
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(TEXT)
-    return mask_text(read_blocks(path, tokenizer, 13), tokenizer, 13)
+def masked(tokenizer):
+    """Texts of 3 to 19 words, with their masks, in one Batch."""
+    words = TEXT.split()
+    rows = [Example(str(n), " ".join(words[n : 2 * n]), None, None) for n in range(3, 20)]
+    return mask_text(Examples(Path("text"), rows, []), tokenizer, 30)
 
 
 @pytest.fixture(scope="module")

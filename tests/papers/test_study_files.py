@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 import tomllib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,7 @@ RECIPES = {
     "mine/table1.toml": ("bert-large-uncased", 20, 3, 2e-5, 32, False),
     "mine/table1-roberta.toml": ("roberta-large", 20, 3, 2e-5, 32, False),
     "mine/figure2-bottleneck.toml": ("bert-large-uncased", 20, 3, 2e-5, 32, False),
+    "mine/figure2-information.toml": ("bert-large-uncased", 3, None, 2e-5, 32, False),  # 39 to 234 steps
     "lnsr/table1.toml": ("bert-large-uncased-whole-word-masking", 25, 3, 2e-5, 32, False),
     "lnsr/table2-ablation.toml": ("bert-large-uncased-whole-word-masking", 25, 3, 2e-5, 32, False),
     "lnsr/figure-fewer-samples.toml": ("bert-large-uncased-whole-word-masking", 20, 3, 2e-5, 32, False),
@@ -47,6 +49,8 @@ RECIPES = {
     "multitask/table1-plain.toml": ("bert-base-uncased", 5, 10, 1e-3, 8, True),
     "dynamics/figures.toml": ("bert-large-uncased", 2, 3, 3e-5, 64, True),
 }
+
+MOMENTS = "mine/figure2-information.toml"  # its runs are moments of one training, with a constant learning rate
 
 
 @cache
@@ -104,7 +108,8 @@ def test_the_file_has_the_recipe_of_its_paper(name):
     assert read(name)["settings"]["model"] == model
     assert len({run.settings.seed for run in study.runs}) == seeds
     assert [first.epochs, first.lr, first.batch_size, first.bias_correction] == recipe
-    assert first.schedule == {"multitask": "constant", "dynamics": "slanted"}.get(name.split("/")[0], "linear")
+    schedules = {"multitask": "constant", "dynamics": "slanted", "mine": "constant" if name == MOMENTS else "linear"}
+    assert first.schedule == schedules.get(name.split("/")[0], "linear")
     assert all(run.settings.precision == "fp32" for run in study.runs)
 
 
@@ -112,7 +117,8 @@ def test_the_file_has_the_recipe_of_its_paper(name):
 def test_the_rest_of_the_recipe_is_that_of_bert(name):
     for run in load(name).runs:
         settings = run.settings
-        assert (settings.warmup, settings.weight_decay, settings.clip, settings.max_length) == (0.1, 0.01, 1.0, 128)
+        warmup = 0.0 if name == MOMENTS else 0.1
+        assert (settings.warmup, settings.weight_decay, settings.clip, settings.max_length) == (warmup, 0.01, 1.0, 128)
         assert (settings.adam_betas, settings.adam_eps, settings.dropout) == ((0.9, 0.999), 1e-6, None)
 
 
@@ -170,6 +176,14 @@ def test_the_ablation_has_every_combination():
     study = load("stability/figure-ablation.toml")
     combinations = {(run.settings.bias_correction, run.settings.epochs, run.settings.lr) for run in study.runs}
     assert len(combinations) == 24 and {epochs for _, epochs, _ in combinations} == {3, 10, 20}
+
+
+def test_the_runs_of_one_seed_are_moments_of_one_training():
+    """They differ in the number of steps only, and no learning rate depends on that number."""
+    runs = [run for run in load(MOMENTS).runs if (run.method, run.settings.seed) == ("mine", 1)]
+    assert [run.settings.max_steps for run in runs] == [39, 78, 156, 234]
+    assert len({replace(run.settings, max_steps=1) for run in runs}) == 1
+    assert {(run.settings.schedule, run.settings.save) for run in runs} == {("constant", "model")}
 
 
 @pytest.mark.parametrize("task", ["mrpc", "cola", "qnli"])
