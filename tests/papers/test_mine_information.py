@@ -152,6 +152,7 @@ def test_all_runs_are_measured_on_the_same_full_batches(runs):
     first, second = (choose_batches(run, 8, 26, CPU) for run in runs)
     assert [len(batch) for batch in first] == [8, 8, 8]
     assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(first, second, strict=True))
+    assert [len(batch) for batch in choose_batches(runs[0], 9, 1000, CPU)] == [9, 9, 9, 9]  # 40 examples
     for batch_size, examples, text in ((8, 15, "not 1 full batches of 8"), (4, 40, "not 10 full batches of 4")):
         with pytest.raises(InputError, match=text):
             choose_batches(runs[0], batch_size, examples, CPU)
