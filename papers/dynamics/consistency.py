@@ -38,7 +38,7 @@ from minbert.training.inputs import read_rows
 from papers.dynamics.attention import AXIS, attention_divergence
 from papers.dynamics.inside import TokenSample, hidden_states
 from papers.dynamics.lines import Panel, group_runs, layer_figure
-from papers.dynamics.svcca import Distance, add_token_flag, axis, drawn, layer_distances
+from papers.dynamics.svcca import Distance, add_svcca_flags, axis, drawn, layer_distances
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
 
@@ -137,7 +137,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--between", choices=tuple(TITLES), required=True, help="what the two runs of a pair differ in")
     parser.add_argument("--examples", type=positive, default=200, help="of each task, between tasks (default 200)")
     add_device_flags(parser)
-    add_token_flag(parser)
+    add_svcca_flags(parser)
     return run_figure(parser, argv, draw)
 
 

@@ -31,7 +31,7 @@ from papers.dynamics.inside import TokenSample, hidden_states
 from papers.dynamics.lines import Panel, group_runs, layer_figure, pretrained_and_trained
 from papers.dynamics.svcca import (
     Distance,
-    add_token_flag,
+    add_svcca_flags,
     axis,
     check_tokens,
     distance_between,
@@ -91,7 +91,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
 def main(argv: list[str]) -> int:
     parser = figure_parser("papers.dynamics.replacement", __doc__)
     add_device_flags(parser)
-    add_token_flag(parser)
+    add_svcca_flags(parser)
     return run_figure(parser, argv, draw)
 
 

@@ -107,7 +107,7 @@ def check_tokens(distance: Distance, text: str) -> Distance:
     return distance
 
 
-def add_token_flag(parser: Parser) -> None:
+def add_svcca_flags(parser: Parser) -> None:
     """The flags of all scripts that use SVCCA."""
     parser.add_argument("--tokens", type=positive, default=20_000, help="compare on this many tokens (default 20000)")
     parser.add_argument("--literal", action="store_true", help="draw the distance with c = hidden size (D2 of svcca)")
@@ -144,7 +144,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
 def main(argv: list[str]) -> int:
     parser = figure_parser("papers.dynamics.svcca", __doc__)
     add_device_flags(parser)
-    add_token_flag(parser)
+    add_svcca_flags(parser)
     return run_figure(parser, argv, draw)
 
 
