@@ -42,7 +42,7 @@ def test_norms_are_read_by_term(recorded):
     whole, task = read_norms(recorded[0], "all"), read_norms(recorded[0], "task")
     assert list(whole) == list(task) == [1, 2]
     assert whole[2]["bert.pooler.weight"] > 0
-    with pytest.raises(InputError, match="no term smart, the terms are all, task, l2sp.distance"):
+    with pytest.raises(InputError, match=r"no term smart, the terms are all, task, l2sp\.distance"):
         read_norms(recorded[0], "smart")
 
 
