@@ -44,6 +44,12 @@ def test_batches_hold_each_example_once(runs):
     assert sorted(int(i) for batch in batches(dataset, 32, CPU, examples=13) for i in batch.index) == list(range(13))
 
 
+def test_the_settings_of_a_run_with_a_constant_learning_rate_are_read(tmp_path):
+    """Saved settings are resolved, so they hold a warm-up of 0. --resume reads them in the same way."""
+    settings = make_run(tmp_path / "run", "--schedule", "constant").settings
+    assert (settings.schedule, settings.warmup) == ("constant", 0.0)
+
+
 def test_a_run_without_a_model_is_refused(tmp_path):
     run = make_run(tmp_path / "run", "--save", "none")
     with pytest.raises(InputError, match="kept no model: the run needs --save model"):
