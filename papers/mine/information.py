@@ -183,7 +183,8 @@ def table_rows(line: str, run: str, model: Estimates, channels: Sequence[int]) -
 
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write information.tsv, one row for each estimate, and the pictures."""
-    device, groups = choose_device(args), group_runs(args.runs)
+    device = choose_device(args)
+    groups = group_runs(sorted(args.runs, key=lambda run: run.metrics["steps"]))  # moments in their order
     check_data(args.runs)
     first = args.runs[0]
     batches = choose_batches(first, args.batch_size, args.examples, device)

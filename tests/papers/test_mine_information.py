@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from support.factories import KINDS, make_dataset, make_model
 
 from minbert.errors import InputError
+from papers.finished_run import FinishedRun
 from papers.mine.estimates import (
     bin_numbers,
     binned_information,
@@ -19,7 +21,6 @@ from papers.mine.estimates import (
     shuffle_layers,
 )
 from papers.mine.information import Estimates, check_data, choose_batches, choose_channels, main, table_rows
-from tests.papers.conftest import make_run
 
 CPU = torch.device("cpu")
 BINS = (1, 7, 30, 50_000)
@@ -163,8 +164,10 @@ def test_the_channels_are_five_different_ones_and_always_the_same():
     assert choose_channels(3) == [0, 1, 2]
 
 
-def test_runs_with_other_training_sets_are_refused(runs, tmp_path):
-    other = make_run(tmp_path / "other", "--train-size", "24", "--save", "none")
+def test_runs_with_other_training_sets_are_refused(runs):
+    other = FinishedRun(runs[1].folder)
+    other.settings = replace(other.settings, train_size=24)
+    check_data(runs)
     with pytest.raises(InputError, match="has another training set than"):
         check_data([runs[0], other])
 
