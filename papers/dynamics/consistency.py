@@ -37,7 +37,7 @@ from minbert.errors import InputError
 from minbert.training.inputs import read_rows
 from papers.dynamics.attention import AXIS, attention_divergence
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.dynamics.lines import Panel, group_runs, layer_figure
+from papers.dynamics.lines import Panel, group_models, layer_figure
 from papers.dynamics.svcca import Distance, add_svcca_flags, axis, drawn, layer_distances
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
@@ -117,7 +117,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write consistency-seeds.tsv or consistency-tasks.tsv, one row for each pair and layer, and the picture."""
     device, table = choose_device(args), []
     attention, features = {}, {}
-    groups = group_runs(args.runs)
+    groups = group_models(args.runs)
     lines = pairs_of_seeds(groups) if args.between == "seeds" else pairs_of_tasks(groups)
     for line, pairs in lines.items():
         comparisons = []

@@ -28,7 +28,7 @@ from minbert.bert import expand_attention_mask
 from minbert.classifier import SentenceModel
 from minbert.task import Batch
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.dynamics.lines import Panel, group_runs, layer_figure, pretrained_and_trained
+from papers.dynamics.lines import Panel, group_models, layer_figure, pretrained_and_trained
 from papers.dynamics.svcca import (
     Distance,
     add_svcca_flags,
@@ -75,7 +75,7 @@ def replacement_distances(
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write replacement.tsv, one row for each run and layer, and the picture."""
     device, table, lines = choose_device(args), [], {}
-    for name, runs in group_runs(args.runs).items():
+    for name, runs in group_models(args.runs).items():
         for run in runs:
             tokens = TokenSample([run.dataset()], args.tokens)
             models = pretrained_and_trained(run, device)

@@ -36,7 +36,7 @@ from torch import Tensor
 from minbert.command_line import Parser
 from minbert.errors import InputError
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.dynamics.lines import Panel, group_runs, layer_figure, pretrained_and_trained
+from papers.dynamics.lines import Panel, group_models, layer_figure, pretrained_and_trained
 from papers.figure import (
     FigureFiles,
     add_device_flags,
@@ -49,7 +49,6 @@ from papers.figure import (
 
 VARIANCE = 0.99  # the share of the variance in the directions that are kept  D1
 TOKENS_FOR_EACH_DIRECTION = 10  # independent normal vectors of width 64: distance .27 at n = 100, .92 at 6400  D3
-AXIS = "SVCCA distance"
 
 
 class Distance(NamedTuple):
@@ -120,13 +119,13 @@ def drawn(distance: Distance, literal: bool) -> float:
 
 def axis(literal: bool) -> str:
     """The label of the picture's y axis."""
-    return f"{AXIS}, c = hidden size" if literal else AXIS
+    return "SVCCA distance, c = hidden size" if literal else "SVCCA distance of the outputs"
 
 
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write svcca.tsv, one row for each run and layer, and the picture."""
     device, table, lines = choose_device(args), [], {}
-    for name, runs in group_runs(args.runs).items():
+    for name, runs in group_models(args.runs).items():
         for run in runs:
             tokens = TokenSample([run.dataset()], args.tokens)
             before, after = (

@@ -25,8 +25,7 @@ from matplotlib.lines import Line2D
 
 from minbert.optimizer import AdamW, bias_correction
 from papers.figure import FigureFiles, figure_parser, positive, progress, run_figure
-from papers.stability.runs import make_logarithmic
-from study.picture_style import COLORS, GREY, INK, add_legend, new_figure, style
+from study.picture_style import COLORS, GREY, INK, add_legend, make_logarithmic, new_figure, style
 
 BETAS = (0.9, 0.999)  # the figure's
 
@@ -90,7 +89,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
 def beta(text: str) -> float:
     """A number from 0 to 1, without 1, for argparse."""
     if not 0 <= float(text) < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"must be from 0 up to 1, without 1, and not {text}")
     return float(text)
 
 

@@ -29,7 +29,7 @@ from minbert import metrics
 from minbert.errors import InputError
 from papers.figure import FigureFiles, figure_parser, run_figure
 from papers.finished_run import FinishedRun
-from papers.stability.runs import KIND_COLORS, Group, check_runs, group_runs, study_row
+from papers.stability.runs import KIND_COLORS, Group, group_runs, study_row
 from study.curves import Curve, loss_curve, mean_curve, score_curve
 from study.picture_style import GREY, INK, add_legend, new_figure, style
 
@@ -92,7 +92,6 @@ def legend(references: dict[str, float | None]) -> list[Line2D]:
 
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write failed_runs.tsv, one row for each point of a thin line, and the picture."""
-    check_runs(args.runs)
     groups = group_runs(args.runs)
     curves = {run.folder: read_curves(run) for run in args.runs}
     rows = [

@@ -2,26 +2,30 @@
 
 On the Stability of Fine-tuning BERT, ICLR 2021, arXiv:2006.04884, sections 5.1 and 7.4. In a failed run the gradients
 of the lower layers vanish, the paper says, and those of the pooler and the classifier stay large. For each weight
-matrix W, every tenth step, before clipping (equation numbered by us):
+matrix W, before clipping (equation numbered by us):
   (m1)  ‖∇_W L‖₂ = √(Σ_ij (∂L/∂W_ij)²)
 
-The norms are those that the run has recorded: train.py --record gradients, in a study record = ["gradients"]. On the
-embedded sample (the study is in papers/stability/README.md):
+The norms are those that the run has recorded: train.py --record gradients --record-every 10, in a study
+record = ["gradients"] and record-every = 10. On the embedded sample (the study is in papers/stability/README.md):
 
     python -m papers.stability.gradients studies-out/stability-sample/runs/*
-    python -m papers.stability.gradients studies-out/stability-sample/runs/* --weights all
+    python -m papers.stability.gradients studies-out/stability-sample/runs/* --weights all --out figures-out/all
 
 Differences:
   D1  The text of the paper does not name the matrices of Figure 4. Here it is the query of the attention, and --weights
       takes others. Layers are counted from 0, as in the paper's "layer0"; ALBERT's only layer is layer 0.
   D2  The paper shows one failed and one successful run. Here a line is the geometric mean over the failed, or over the
       successful, RUNs of one recipe. With one RUN it is that run.
-  D3  --term shows the gradient of the task, or of a penalty, alone. The default is the whole loss.
+  D3  --term shows the gradient of the task, or of a penalty, alone. The default is the whole loss, which in a run
+      without a penalty is that of the task.
+  D4  The text does not say how often the norms are taken. The paper's program takes them every tenth step, and so do
+      the runs of figure-runs.toml. A short run needs them more often.
 """
 
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,9 +40,9 @@ from minbert.errors import InputError
 from minbert.files import read_lines
 from papers.figure import FigureFiles, figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
-from papers.stability.runs import Group, check_runs, group_runs, make_logarithmic
+from papers.stability.runs import Group, group_runs
 from study.curves import Curve, mean_curve
-from study.picture_style import COLORS, DASHES, add_legend, new_figure, style
+from study.picture_style import COLORS, DASHES, add_legend, make_logarithmic, new_figure, style
 from study.results import is_number
 
 WEIGHTS = (
@@ -58,9 +62,11 @@ def read_norms(run: FinishedRun, term: str) -> Steps:
         try:
             row = json.loads(line)
             terms = {name: dict(norms) for name, norms in row["gradients"].items()}
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            step = int(row["step"])  # D4
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path} line {number} is not a line of recorded gradients") from None
+        if list(terms) == ["all"]:
+            terms["task"] = terms["all"]  # no penalty: the whole gradient is that of the task
         if term not in terms:
             raise InputError(f"{path}: no term {term}, the terms are {', '.join(terms)}")
         steps[step] = {name: norm for name, norm in terms[term].items() if is_number(norm)}  # (m1)
@@ -78,11 +84,11 @@ def parameter_names(weight: str, layers: Sequence[int], task: str) -> dict[str, 
 def recorded_layers(steps: Steps) -> list[int]:
     """The layers whose gradients are there, from the bottom."""
     names = next(iter(steps.values()))
-    return sorted({int(name.split(".")[2]) for name in names if name.startswith("bert.layers.")})
+    return sorted({int(match[1]) for name in names if (match := re.match(r"bert\.layers\.(\d+)\.", name))})
 
 
 def spread_out(layers: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the layers, evenly spread, with the first and the last."""
+    """At most `count` of the layers, evenly spread, with the first and the last; for a count of 1 the first."""
     if not layers:
         return []
     return [layers[i] for i in sorted({round(x) for x in np.linspace(0, len(layers) - 1, count).tolist()})]
@@ -90,7 +96,7 @@ def spread_out(layers: Sequence[int], count: int) -> list[int]:
 
 def norm_curve(steps: Steps, parameter: str) -> Curve:
     """{step: norm} of a parameter. A norm of 0 has no logarithm and is left out."""
-    return {step: norms[parameter] for step, norms in steps.items() if norms.get(parameter)}
+    return {step: norms[parameter] for step, norms in steps.items() if norms.get(parameter, 0) > 0}
 
 
 def geometric_mean(curves: Sequence[Curve]) -> Curve:
@@ -157,10 +163,9 @@ def check_weights(weights: Sequence[str]) -> list[str]:
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write gradients.tsv, one row for each weight, line, group of runs and step, and the picture."""
     weights = check_weights(args.weights)
-    check_runs(args.runs)
+    groups, task = group_runs(args.runs), args.runs[0].tasks[0].name
     norms = {run.folder: read_norms(run, args.term) for run in args.runs}
     layers = spread_out(recorded_layers(norms[args.runs[0].folder]), args.layers)
-    groups, task = group_runs(args.runs), args.runs[0].tasks[0].name
     panels = {
         weight: [group_lines(group, norms, parameter_names(weight, layers, task)) for group in groups]
         for weight in weights

@@ -21,38 +21,46 @@ import numpy as np
 from minbert import metrics
 from minbert.errors import InputError
 from papers.figure import FigureFiles, figure_parser, run_figure
-from papers.stability.runs import check_runs, make_logarithmic, study_row
+from papers.finished_run import check_runs, check_same_task, group_by_recipe
+from papers.stability.runs import study_row
 from study.curves import loss_figure
-from study.results import Cell, Result, Row, is_number
+from study.picture_style import make_logarithmic
+from study.results import Cell, Result, Row
 
 
 def rank_correlation(rows: Sequence[Row]) -> float | None:
     """Spearman's correlation of training loss and dev score, without failed runs. None for fewer than three runs."""
-    good = [row for row in rows if not row.failed and is_number(row.train_loss)]
+    good = [row for row in rows if not row.failed]
     if len(good) < 3:
         return None
     losses, scores = np.array([row.train_loss for row in good]), np.array([row.score for row in good])
     return metrics.spearman(losses, scores)  # D2
 
 
-def group_rows(rows: Sequence[Row]) -> list[Result]:
-    """A result for each recipe, in the order given."""
-    recipes = {row.method: [other for other in rows if other.method == row.method] for row in rows}
-    return [Result(Cell(of_recipe[0].task, name, {}, of_recipe), {}) for name, of_recipe in recipes.items()]
+def make_result(recipe: str, rows: list[Row]) -> Result:
+    """The runs of one recipe, as a picture of a study needs them. The title has the task, so the name leaves it out."""
+    task = rows[0].task
+    return Result(Cell(task, recipe.removeprefix(f"{task}-"), {}, rows), {})
 
 
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write loss_and_score.tsv, one row for each run, and the picture."""
     check_runs(args.runs)
-    rows = [study_row(run) for run in args.runs]
-    figure = loss_figure(group_rows(rows))
+    check_same_task(args.runs)
+    rows_of = {recipe: [study_row(run) for run in runs] for recipe, runs in group_by_recipe(args.runs).items()}
+    figure = loss_figure([make_result(recipe, rows) for recipe, rows in rows_of.items()])
     if figure is None:
         raise InputError("no RUN has both a training loss and a score")
     make_logarithmic(figure.axes[0].xaxis)  # the smallest losses of the paper are 1e-5
     columns = ("recipe", "run", "train_loss", "score", "failed")
-    table = [(row.method, row.folder.name, row.train_loss, row.score, int(row.failed)) for row in rows]  # D1
+    table = [
+        (recipe, row.folder.name, row.train_loss, row.score, int(row.failed))  # D1
+        for recipe, rows in rows_of.items()
+        for row in rows
+    ]
     files.write_table("loss_and_score", columns, table)
     files.write_picture("loss_and_score", figure)
+    rows = [row for of_recipe in rows_of.values() for row in of_recipe]
     correlation = rank_correlation(rows)
     if correlation is not None:
         print(f"rank correlation of loss and score, {sum(not row.failed for row in rows)} runs: {correlation:.2f}")

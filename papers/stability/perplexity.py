@@ -50,10 +50,10 @@ from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, progress, run_figure
-from papers.finished_run import FinishedRun
-from papers.stability.runs import KIND_COLORS, Group, check_models, group_runs, make_logarithmic
+from papers.finished_run import FinishedRun, check_kept, check_models, no_warnings
+from papers.stability.runs import KIND_COLORS, Group, group_runs
 from sample.corpus import pairs
-from study.picture_style import GREY, INK, add_legend, new_figure, style
+from study.picture_style import GREY, INK, add_legend, make_logarithmic, new_figure, style
 
 SEED = 0
 SAMPLE_PAIRS = 500  # of the held-out text of sample/pretrain.py
@@ -153,7 +153,12 @@ def perplexities(
         for k, h in enumerate(mixed_states(tuned, pretrained.bert, batch, task, reset_embeddings)):
             sums[k] += negative_log_likelihood(pretrained, h, batch.labels)
     count = sum(int((batch.labels != IGNORE).sum()) for batch in text)
-    return [math.exp(total / count) for total in sums]  # (m1)
+    return [exponential(total / count) for total in sums]  # (m1)
+
+
+def exponential(value: float) -> float:
+    """exp, infinite where it is too large for a float: a model that diverged can be that wrong."""
+    return math.exp(value) if value < 709 else math.inf
 
 
 def perplexity_figure(groups: Sequence[Group], curves: dict[Path, list[float]], pretrained: float) -> Figure:
@@ -196,16 +201,18 @@ def load_text(args: argparse.Namespace, run: FinishedRun, model: MaskedLanguageM
 
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write perplexity.tsv, one row for each run and k, and the picture."""
+    groups = group_runs(args.runs)
     check_models(args.runs)
+    check_kept(args.runs)
     device = choose_device(args)
-    model = MaskedLanguageModel.from_pretrained(args.runs[0].settings.model).to(device)
+    with no_warnings():  # the pooler, which the checkpoint may lack, is no part of the head
+        model = MaskedLanguageModel.from_pretrained(args.runs[0].settings.model).to(device)
     text = list(split_text(load_text(args, args.runs[0], model), args.batch_size, device))
     (untuned,) = perplexities(model.bert, model, text)[:1]
     curves = {}
     for run in progress(args.runs, "perplexity"):
         tuned = run.trained().bert.to(device)
         curves[run.folder] = perplexities(tuned, model, text, run.tasks[0].name, args.reset_embeddings)
-    groups = group_runs(args.runs)
     table = [
         (group.recipe, group.kind, run.name, k, value)
         for group in groups

@@ -3,11 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from matplotlib.axis import Axis
-from matplotlib.ticker import LogLocator, NullFormatter
-
-from minbert.errors import InputError
-from papers.finished_run import FinishedRun
+from papers.finished_run import FinishedRun, check_runs, check_same_task, group_by_recipe
 from study.collect import load_row
 from study.picture_style import COLORS, FAILED, label
 from study.plan import Run
@@ -20,7 +16,7 @@ KIND_COLORS = {"failed": FAILED, "successful": COLORS[0]}
 class Group(NamedTuple):
     """The runs of one recipe that failed, or those that did not."""
 
-    recipe: str  # of recipe()
+    recipe: str
     kind: str
     runs: list[FinishedRun]
 
@@ -35,53 +31,28 @@ def kind(run: FinishedRun) -> str:
     return KINDS[0] if run.failed else KINDS[1]
 
 
-def check_runs(runs: Sequence[FinishedRun]) -> None:
-    """Raise InputError for a run that appears twice, has several tasks, or has another task than the first run."""
-    if len({run.folder.resolve() for run in runs}) < len(runs):
-        raise InputError("a RUN is given twice")
-    for run in runs:
-        if len(run.tasks) > 1:
-            raise InputError(f"{run.folder} has several tasks: this figure needs runs of one task")
-        if run.tasks != runs[0].tasks:
-            raise InputError(f"{run.folder} is of another task than {runs[0].folder}")
-
-
-def check_models(runs: Sequence[FinishedRun]) -> None:
-    """check_runs, and raise InputError for a run of another model, or whose loss was not finite."""
-    check_runs(runs)
-    for run in runs:
-        if run.settings.model != runs[0].settings.model:
-            raise InputError(f"{run.folder} has another model than {runs[0].folder}")
-        if run.score is None:
-            raise InputError(f"{run.folder}: a loss was not finite, so there is no model to look into")
-
-
 def recipe(run: FinishedRun) -> str:
-    """The name of the folder without the seed, which runs of one cell of a study share: rte-devlin."""
-    return run.name.split("-seed")[0]
+    """The name of the folder without the seed."""
+    return run.recipe
 
 
 def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
-    """The groups of the runs, failed ones first, recipes in the order given."""
-    groups: dict[tuple[str, str], list[FinishedRun]] = {}
-    for run in sorted(runs, key=lambda run: KINDS.index(kind(run))):  # sorted() keeps the order of equal keys
-        groups.setdefault((recipe(run), kind(run)), []).append(run)
-    return [Group(name, kind_, of_group) for (name, kind_), of_group in groups.items()]
+    """The groups of the runs, failed ones first, recipes in the order given.
+
+    Raises InputError for a run that appears twice or has several tasks, and for runs of different tasks.
+    """
+    check_runs(runs)
+    check_same_task(runs)
+    recipes = group_by_recipe(runs)
+    groups = [
+        Group(recipe, of_kind, [run for run in of_recipe if kind(run) == of_kind])
+        for of_kind in KINDS
+        for recipe, of_recipe in recipes.items()
+    ]
+    return [group for group in groups if group.runs]
 
 
 def study_row(run: FinishedRun) -> Row:
-    """The run as the pictures of a study need it. Its method is its recipe."""
-    named = Run(run.name, "+".join(task.name for task in run.tasks), recipe(run), {}, run.settings)
-    return load_row(named, run.folder, metric=None)
-
-
-def make_logarithmic(axis: Axis) -> None:
-    """A logarithmic scale around what is drawn, with plain numbers as labels.
-
-    matplotlib's own labels, 10^-2, need the $ that our style shows as a letter.
-    """
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_minor_formatter(NullFormatter())
+    """The run as the pictures of a study need it."""
+    named = Run(run.name, run.settings.title, run.recipe, {}, run.settings)
+    return load_row(named, run.folder.resolve(), metric=None)

@@ -15,7 +15,8 @@ sample (the study is in papers/stability/README.md):
 Differences:
   D1  A new model has no classifier, and the two runs start from different ones. θ_p has that of the successful run (and
       its pooler, where the checkpoint has none). The loss at θ_f and θ_s is the same with any choice.
-  D2  The paper does not say which 128 examples it takes. Here they are the first of the training file.
+  D2  The paper does not say which 128 examples it takes. Here they are the first training examples of the successful
+      run.
   D3  The failed and the successful run need not have the same recipe. The paper does not give those of its runs.
 """
 
@@ -36,8 +37,7 @@ from minbert.classifier import SentenceModel
 from minbert.errors import InputError
 from minbert.task import Batch
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, progress, run_figure
-from papers.finished_run import FinishedRun, batches
-from papers.stability.runs import check_models
+from papers.finished_run import FinishedRun, batches, check_kept, check_models, check_runs, check_same_task
 from study.picture_style import INK, new_figure, style
 
 Parameters = Mapping[str, Tensor]
@@ -203,9 +203,12 @@ def load_models(failed: FinishedRun, successful: FinishedRun, device: torch.devi
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write surface.tsv, the picture of the losses, and with --gradient that of the gradient norms."""
     runs = sorted(args.runs, key=lambda run: not run.failed)  # D3
-    check_models(runs)
+    check_runs(runs)
+    check_same_task(runs)
     if [run.failed for run in runs] != [True, False]:
         raise InputError("a surface needs one failed and one successful RUN")
+    check_models(runs)
+    check_kept(runs)
     device = choose_device(args)
     models = load_models(*runs, device)
     examples = list(batches(runs[1].dataset("train"), args.batch_size, device, args.examples))  # D2
@@ -224,10 +227,17 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     print(f"barrier: on the line from the failed to the successful model the loss rises by {height:.4f}")
 
 
+def two_or_more(text: str) -> int:
+    """An integer above 1, for argparse: contours need two points in each direction."""
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2, not {text}")
+    return int(text)
+
+
 def main(argv: list[str]) -> int:
     parser = figure_parser("papers.stability.surface", __doc__, runs=2)
     add_device_flags(parser)
-    parser.add_argument("--points", type=positive, default=40, help="points of each axis (default 40)")
+    parser.add_argument("--points", type=two_or_more, default=40, help="points of each axis (default 40)")
     parser.add_argument("--examples", type=positive, default=128, help="training examples of the loss (default 128)")
     parser.add_argument("--gradient", action="store_true", help="also the norm of the gradient: Figure 13")
     return run_figure(parser, argv, draw)

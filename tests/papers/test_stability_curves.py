@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from papers.finished_run import FinishedRun
 from papers.stability import failed_runs, loss_and_score
 from papers.stability.failed_runs import LOSS, SCORE, majority, read_curves
-from papers.stability.loss_and_score import group_rows, rank_correlation
+from papers.stability.loss_and_score import make_result, rank_correlation
 from papers.stability.runs import study_row
 from study.results import Row
 
@@ -75,9 +75,10 @@ def test_the_correlation_is_scipys_without_failed_runs():
     assert rank_correlation(rows[:2] + rows[-2:]) is None
 
 
-def test_rows_of_one_recipe_are_one_result():
-    results = group_rows([row(0.1, 0.7, method="a"), row(0.2, 0.6, method="b"), row(0.3, 0.5, method="a")])
-    assert [(result.cell.method, len(result.cell.rows)) for result in results] == [("a", 2), ("b", 1)]
+def test_the_name_of_a_recipe_leaves_out_the_task_that_the_title_has():
+    rows = [row(0.1, 0.7), row(0.3, 0.5)]
+    cell = make_result("rte-devlin-lr=0.001", rows).cell
+    assert (cell.task, cell.method, cell.rows) == ("rte", "devlin-lr=0.001", rows)
 
 
 def test_loss_and_score_writes_its_files(runs, tmp_path, capsys):

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -18,7 +17,7 @@ from papers.stability.gradients import (
     recorded_layers,
     spread_out,
 )
-from papers.stability.runs import KINDS, check_models, check_runs, group_runs, kind, recipe
+from papers.stability.runs import KINDS, group_runs, kind
 from tests.papers.conftest import make_run
 from tests.support.factories import make_model
 
@@ -46,6 +45,11 @@ def test_norms_are_read_by_term(recorded):
         read_norms(recorded[0], "smart")
 
 
+def test_without_a_penalty_the_whole_gradient_is_that_of_the_task(runs, tmp_path):
+    run = made_up(make_copy(runs[0]), tmp_path, ['{"step": 1, "gradients": {"all": {"bert.pooler.weight": 2.0}}}'])
+    assert read_norms(run, "task") == read_norms(run, "all") == {1: {"bert.pooler.weight": 2.0}}
+
+
 def test_the_names_are_those_of_the_model():
     model = make_model()
     for weight in WEIGHTS:
@@ -56,6 +60,7 @@ def test_the_names_are_those_of_the_model():
 def test_layers_are_found_in_their_order_and_spread_out():
     steps = {10: {f"bert.layers.{i}.attention.query.weight": 1.0 for i in (10, 2, 0)} | {"bert.pooler.weight": 1.0}}
     assert recorded_layers(steps) == [0, 2, 10]
+    assert recorded_layers({1: {"bert.layers.x.query": 1.0}}) == []
     assert spread_out(range(24), 5) == [0, 6, 12, 17, 23]
     assert spread_out([0], 5) == [0] and spread_out([], 5) == []
     assert spread_out(range(3), 5) == [0, 1, 2]
@@ -65,7 +70,7 @@ def test_the_mean_is_geometric_over_the_runs_that_have_the_step():
     curves = [norm_curve({1: {"w": 1.0}, 2: {"w": 8.0}}, "w"), norm_curve({1: {"w": 100.0}, 3: {"w": 0.0}}, "w")]
     assert curves[1] == {1: 100.0}  # 0 has no logarithm
     assert geometric_mean(curves) == {1: pytest.approx(math.sqrt(1 * 100)), 2: pytest.approx(8)}
-    assert norm_curve({1: {"v": 1.0}}, "w") == {}
+    assert norm_curve({1: {"v": 1.0}, 2: {"w": -1.0}}, "w") == {}
 
 
 def test_runs_are_grouped_failed_ones_first(recorded):
@@ -76,23 +81,7 @@ def test_runs_are_grouped_failed_ones_first(recorded):
         ("rte-l2sp", KINDS[1], [recorded[0]]),
     ]
     assert groups[0].title == "rte-l2sp: 1 failed run"
-    assert kind(recorded[1]) == "failed" and recipe(recorded[1]) == "rte-l2sp"
-
-
-def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
-    other = make_run(tmp_path / "mrpc", "--task", "mrpc", "--save", "none")
-    with pytest.raises(InputError, match="is of another task than"):
-        check_runs([runs[0], other])
-    with pytest.raises(InputError, match="a RUN is given twice"):
-        check_runs([runs[0], runs[0]])
-    other = make_copy(runs[1])
-    other.settings = replace(other.settings, model="elsewhere")
-    with pytest.raises(InputError, match="has another model than"):
-        check_models([runs[0], other])
-    other = make_copy(runs[1])
-    other.metrics["score"] = None
-    with pytest.raises(InputError, match="a loss was not finite"):
-        check_models([runs[0], other])
+    assert kind(recorded[1]) == "failed"
 
 
 def test_the_script_writes_its_files(recorded, tmp_path):
@@ -111,7 +100,9 @@ def test_the_script_writes_its_files(recorded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"step": 1}', '{"step": 1, "gradients": 3}', '{"step": 1, "gradients": {"all": 3}}']
+    "line",
+    ["{", "[]", '{"step": 1}', '{"step": 1, "gradients": 3}', '{"step": 1, "gradients": {"all": 3}}', "[" * 100_000],
+    ids=lambda line: line[:40],
 )
 def test_a_broken_file_is_named_with_its_line(runs, tmp_path, line):
     good = json.dumps({"step": 1, "gradients": {"all": {"bert.pooler.weight": 1.0}}})

@@ -139,3 +139,9 @@ def test_two_runs_of_one_kind_are_refused(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(FinishedRun, "failed", property(lambda run: False))
     assert script.main([*(str(run.folder) for run in runs), "--out", str(tmp_path)]) == 2
     assert "one failed and one successful RUN" in capsys.readouterr().err
+
+
+def test_a_surface_of_one_point_is_refused(runs, tmp_path, capsys):
+    argv = [*(str(run.folder) for run in runs), "--points", "1", "--out", str(tmp_path)]
+    assert script.main(argv) == 2
+    assert capsys.readouterr().err.endswith("argument --points: must be at least 2, not 1\n")
