@@ -17,7 +17,7 @@ the seed. RUNs of one seed with a constant learning rate and growing --max-steps
 `information-channels.png` has the five channels of the pretrained model one by one. On the embedded sample (the study
 is in papers/mine/README.md):
 
-    python -m papers.mine.information studies-out/mine-information/runs/*
+    python -m papers.mine.information studies-out/mine-information-sample/runs/rte-plain-* --examples 1000
 
 Differences:
   D1  The paper has 50,000 bins only. Here are 30 as well, and the shuffled channels.
