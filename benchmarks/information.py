@@ -11,33 +11,11 @@ each pair of neighbouring layers in nats, and the sum of |I - b| over the pairs:
 deviation.
 """
 
-from functools import partial
-
-import torch
-
 from benchmarks.laboratory import Laboratory, make_parser, spread
-from minbert.classifier import SentenceModel
-from minbert.task import Batch
+from papers.mine.estimates import information_by_mine
 from regularizers import build
-from regularizers.estimators import adam
-from regularizers.first_stage import draw, fit, standardise
-from regularizers.first_stage import measure as held_out_bound
-from regularizers.mine import Mine
 
 PLAIN, DEFAULT = "weight=0", ""
-
-
-def measure(model: SentenceModel, batches: list[Batch]) -> torch.Tensor:
-    """The information [P] between neighbouring layers, in nats: the bound of fresh estimators on a held-out tenth."""
-    torch.manual_seed(0)  # the same projections, first weights and order of the batches for every model
-    method = Mine()
-    method.attach(model)
-    (estimators,) = method.estimators.values()
-    passes = partial(method.pass_over, model.train(), lambda: batches)
-    standardise(estimators, passes)
-    draws = draw(estimators, passes)
-    fit(estimators, draws, adam(estimators, lr=5e-4))
-    return held_out_bound(estimators, [z for batches in draws for z in batches[::10]])
 
 
 def main() -> None:
@@ -49,12 +27,12 @@ def main() -> None:
     measured = laboratory.dataset("train", args.measured)
     batches = [measured.collate(rows) for rows in measured.shuffled(args.batch_size, seed=0, epoch=0)]
     batches = [batch for batch in batches if len(batch) == args.batch_size]  # a smaller one can show less information
-    b = measure(laboratory.pretrained(seed=0), batches)  # one fit for all seeds
+    b = information_by_mine(laboratory.pretrained(seed=0), batches)  # one fit for all seeds
     print(f"b {' '.join(f'{value:.2f}' for value in b)}", flush=True)
     for seed in args.seeds:
         for setting in [PLAIN, *(args.set or [DEFAULT])]:
             model, scores = laboratory.fine_tune(build("mine", [f"mine.{text}" for text in setting.split()]), seed)
-            moved = measure(model, batches) - b
+            moved = information_by_mine(model, batches) - b
             rows.setdefault(setting, []).append((scores["score"], moved.abs().sum().item()))
             pairs = " ".join(f"{value:+.2f}" for value in moved)
             total = rows[setting][-1][1]

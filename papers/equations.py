@@ -26,7 +26,8 @@ Equations (m1), (m2), ... are numbered by us, because their paper does not numbe
 between the paper and the linked file, whose header has the full text. `{COMMAND}` makes this page.
 """
 FILES = ("minbert/**/*.py", "regularizers/*.py", "papers/*/*.py")  # encoder, methods, scripts of figures
-FIGURE = re.compile(r"\b(?:Figure|Table)s?\s\d+(?:(?:,\s(?:and\s)?|\sand\s|\sto\s)\d+\b)*")
+NUMBER = r"\d+(?:\s\([a-z, ]+\))?"  # 4 or 2 (a, b)
+FIGURES = re.compile(rf"\b(?:Figure|Table)s?\s{NUMBER}(?:(?:,\s(?:and\s)?|\sand\s|\sto\s){NUMBER})*")
 
 
 class Entry(NamedTuple):
@@ -48,14 +49,25 @@ def read_entries(path: Path) -> Iterator[Entry]:
     """The figures that a header names, then its definitions."""
     header, _ = split_header(path)
     first = header.split("\n\n")[0]
-    for figure in FIGURE.finditer(first):
-        line = header.count("\n", 0, figure.start()) + 1
-        text = re.sub(rf"^{figure[0]}[^:]*: ", "", first_sentence(first))  # the row begins with the figure anyway
-        yield Entry(cited_paper(header), " ".join(figure[0].split()), text, path, [line])
+    for figures in FIGURES.finditer(first):
+        line = header.count("\n", 0, figures.start()) + 1
+        text = re.sub(r"^(Figure|Table)[^:]*: ", "", first_sentence(first))  # the row begins with the figure anyway
+        for name in figure_names(" ".join(figures[0].split())):
+            yield Entry(cited_paper(header), name, text, path, [line])
     lines = tagged_lines(path)
     for paper, tag, text in definitions(header):
         in_words = tag[0] == "D" or tag[1] == "§"
         yield Entry(paper, tag, first_sentence(text) if in_words else formula(text), path, lines.get(tag, []))
+
+
+def figure_names(figures: str) -> Iterator[str]:
+    """Figures 4 to 6 and 8 (a) -> Figure 4, Figure 5, Figure 6, Figure 8 (a)"""
+    kind, last = figures.split()[0].removesuffix("s"), 0
+    for to, number, part in re.findall(r"(to )?(\d+)( \([a-z, ]+\))?", figures):
+        if to:
+            yield from (f"{kind} {between}" for between in range(last + 1, int(number)))
+        yield f"{kind} {number}{part}"
+        last = int(number)
 
 
 def first_sentence(text: str) -> str:

@@ -37,7 +37,6 @@ class FigureFiles:
     def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write name.tsv. Floats have six significant digits, None and NaN are empty."""
         lines = ["\t".join(columns), *("\t".join(map(tsv_value, row)) for row in rows)]
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.tsv"
         write_text(path, "".join(line + "\n" for line in lines))
         self.written.append(path)
@@ -73,9 +72,9 @@ def add_device_flags(parser: Parser) -> None:
 
 
 def positive(text: str) -> int:
-    """An integer above 0, for argparse."""
+    """An integer above 0, for argparse. Raises ArgumentTypeError, or ValueError for what is no integer."""
     if int(text) < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
     return int(text)
 
 
@@ -98,6 +97,7 @@ def run_figure(parser: Parser, argv: list[str], draw: Callable[[argparse.Namespa
             raise InputError("--out is not UTF-8")
         args.runs = [FinishedRun(folder) for folder in getattr(args, "runs", [])]
         files = FigureFiles(args.out)
+        files.folder.mkdir(parents=True, exist_ok=True)  # before the computation, which can take long
         draw(args, files)
     except InputError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

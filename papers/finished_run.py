@@ -1,7 +1,8 @@
 """FinishedRun: the run folder of a finished run, as the figures need it. Its settings, data, log, and models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,13 +13,21 @@ from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.errors import InputError
 from minbert.files import read_json_object
+from minbert.hub import find_model
 from minbert.task import Batch, Task
 from minbert.tokenizer import Tokenizer
-from minbert.training.arguments import read_settings
 from minbert.training.inputs import Inputs, read_rows
-from minbert.training.settings import CommonSettings, MultitaskSettings, Settings
+from minbert.training.settings import CommonSettings
+from minbert.training.text_model import load_run, read_run_settings
 from regularizers import build
-from study.results import read_log
+from study.results import is_number, read_log
+
+NEEDED = {"kept_epoch", "majority", "train_loss", "seconds", "failure", "metrics"}  # of metrics.json, with other types
+# Settings in which the runs of one recipe may differ: the seeds, and what does not change the training.
+FREE = (
+    "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "record", "record_every", "predict",
+    "checkpoint_steps", "checkpoint_minutes",
+)  # fmt: skip
 
 
 class FinishedRun:
@@ -31,15 +40,19 @@ class FinishedRun:
         """Raises InputError if there is no finished run."""
         self.folder = Path(folder)
         self.metrics = read_json_object(self.folder / "metrics.json")
-        saved = read_json_object(self.folder / "settings.json")
-        cls = MultitaskSettings if "tasks" in saved else Settings
-        self.settings: CommonSettings = read_settings(cls, self.folder)
+        check_metrics(self.metrics, self.folder / "metrics.json")
+        self.settings: CommonSettings = read_run_settings(self.folder)
         self.inputs = Inputs()
 
     @property
     def name(self) -> str:
         """The name of the folder, which a study makes from task, method and seed: rte-smart-seed0."""
         return self.folder.resolve().name
+
+    @property
+    def recipe(self) -> str:
+        """The name without the seed, which all runs of one cell of a study share: rte-smart."""
+        return self.name.split("-seed")[0]
 
     @property
     def failed(self) -> bool:
@@ -71,19 +84,93 @@ class FinishedRun:
         return model.eval()
 
     def trained(self) -> SentenceModel:
-        """The model that the run kept. A new copy. Raises InputError if the run kept none (--save none)."""
-        folder = self.folder / "model"
-        if not folder.exists():
-            raise InputError(f"{self.folder} kept no model: the run needs --save model, and a study save = 'model'")
-        model = self.pretrained()
-        weights.load_model(model, folder)
+        """The model that the run kept. A new copy. Raises InputError if the run has none, or no finite weights."""
+        self.check_kept()
+        model = load_run(self.folder).model
+        if not all(p.isfinite().all() for p in model.parameters()):
+            raise InputError(f"{self.folder}: the last step left weights that are not finite")
         return model
+
+    def check_kept(self) -> None:
+        """Raise InputError if the run kept no model (--save none)."""
+        if not (self.folder / "model").exists():
+            raise InputError(f"{self.folder} kept no model: the run needs --save model, and a study save = 'model'")
 
     def dataset(self, split: str = "dev", task: Task | None = None) -> Dataset:
         """The tokenized examples of a split: dev, test, or train with the run's own --train-size."""
         task, s = task or self.tasks[0], self.settings
         size = s.train_size if split == "train" else None
         return Dataset(task, read_rows(task, s.data, split, size), self.tokenizer, s.max_length)
+
+
+def check_metrics(metrics: dict, path: Path) -> None:
+    """Raise InputError if a metrics.json lacks what the figures read, for example that of another program."""
+    try:
+        epochs = [(entry["epoch"], entry["dev"]["score"]) for entry in metrics["history"] or []]
+        numbers = [number for epoch in epochs for number in epoch]
+        complete = isinstance(metrics["failed"], bool) and (metrics["score"] is None or is_number(metrics["score"]))
+    except (KeyError, TypeError):
+        complete, numbers = False, []
+    if not complete or not all(map(is_number, numbers)) or not set(metrics) >= NEEDED:
+        raise InputError(f"{path} is not that of a finished run of train.py or multitask.py")
+
+
+def check_runs(runs: Sequence[FinishedRun]) -> None:
+    """Raise InputError for a run that appears twice or has several tasks."""
+    folders = [run.folder.resolve() for run in runs]
+    for run in runs:
+        if folders.count(run.folder.resolve()) > 1:
+            raise InputError(f"a RUN is given twice: {run.folder}")
+        if len(run.tasks) > 1:
+            raise InputError(f"{run.folder} has several tasks: this figure needs runs of one task")
+
+
+def check_same_task(runs: Sequence[FinishedRun]) -> None:
+    """Raise InputError for a run of another task than the first run."""
+    for run in runs:
+        if run.tasks != runs[0].tasks:
+            raise InputError(f"{run.folder} is of another task than {runs[0].folder}")
+
+
+def check_models(runs: Sequence[FinishedRun]) -> None:
+    """Raise InputError for a run without finite weights, or of another pretrained model than the first run."""
+    first = runs[0]
+    for run in runs:
+        if run.score is None:
+            raise InputError(f"{run.folder}: a loss was not finite, so there is no model to look into")
+        same_name = run.settings.model == first.settings.model
+        if not same_name and find_model(run.settings.model) != find_model(first.settings.model):
+            raise InputError(f"{run.folder} has another model than {first.folder}")
+
+
+def check_kept(runs: Sequence[FinishedRun]) -> None:
+    """Raise InputError for a run that kept no model, before the others are computed, which can take long."""
+    for run in runs:
+        run.check_kept()
+
+
+def group_by_recipe(runs: Sequence[FinishedRun], short_names: bool = False) -> dict[str, list[FinishedRun]]:
+    """The runs that differ in their seeds only, by the name of their recipe.
+
+    If two recipes have the same name, each name is the folder of the first run instead. With `short_names` the name is
+    that of the task, if no two recipes have the same task.
+    """
+    groups: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        groups.setdefault(settings_without_seeds(run), []).append(run)
+    firsts = [group[0] for group in groups.values()]
+    names = [run.tasks[0].name for run in firsts]
+    if not short_names or len(set(names)) < len(names):
+        names = [run.recipe for run in firsts]
+    if len(set(names)) < len(names):
+        names = [str(run.folder) for run in firsts]
+    return dict(zip(names, groups.values(), strict=True))
+
+
+def settings_without_seeds(run: FinishedRun) -> str:
+    """A text that is equal for runs that differ in their seeds, and in nothing else that changes the training."""
+    usual = type(run.settings)()
+    return repr(replace(run.settings, **{name: getattr(usual, name) for name in FREE}))
 
 
 @contextmanager

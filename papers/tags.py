@@ -54,7 +54,7 @@ def cited_paper(text: str) -> str:
         return ""
     names = re.findall(NAME, found[1])
     authors = " & ".join(names) if len(names) == 2 else f"{names[0]} et al."
-    return f"{authors} {found[2]}"
+    return f"{authors} {found[2]}".removesuffix(" Stanford")
 
 
 def tagged_lines(path: Path) -> dict[str, list[int]]:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from minbert.files import write_file
 from study.formats import describe_point, name_cell
@@ -74,6 +76,18 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     """An empty figure, which finds room for its labels when it is saved."""
     # The resolution of the PNG file. The widths of letters change a little with it, so the layout has to know it.
     return Figure(figsize=(width, height), dpi=200, layout="constrained", facecolor="white")
+
+
+def make_logarithmic(axis: Axis) -> None:
+    """A logarithmic scale around what is drawn, with plain numbers as labels.
+
+    matplotlib's own labels, 10^-2, need the $ that this style shows as a letter.
+    """
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def line_style(index: int) -> dict:

@@ -1,4 +1,4 @@
-"""--record gradients: how large the gradient of each parameter is, for the task and for each penalty apart.
+"""--record gradients: the norm of the gradient of each parameter, for the task and for each penalty separately.
 
 Mosbach et al. 2021 show such norms in Figures 4 and 10 to 12. Recording changes no bit of the training. Without
 penalties the gradient of the step is that of the task. With penalties a recorded step has one more backward pass for
@@ -18,7 +18,7 @@ from minbert.training.settings import CommonSettings
 
 
 def check_recording(settings: CommonSettings, runtime: Runtime) -> None:
-    """Raise InputError where the gradients of a single term are not to be had."""
+    """Raise InputError for settings in which the gradients of a single term cannot be computed."""
     if "gradients" not in settings.record:
         return
     if runtime.is_distributed:
@@ -28,7 +28,7 @@ def check_recording(settings: CommonSettings, runtime: Runtime) -> None:
 
 
 class GradientRecorder:
-    """Collects the gradients of one step in every `every` steps, and writes their norms; with None it does nothing."""
+    """Writes the norms of the gradients of every `every`-th step. With None it does nothing."""
 
     def __init__(self, model: SentenceModel, every: int | None, write_row: Callable[[dict], object]):
         self.every, self.write_row = every, write_row

@@ -129,7 +129,7 @@ class CommonSettings:
         """Raise InputError for a value out of range or two settings that contradict each other."""
         for f in fields(self):
             check_range(f, getattr(self, f.name))
-        if self.warmup is not None and self.schedule == "constant":
+        if self.warmup and self.schedule == "constant":  # the saved settings of such a run have a warm-up of 0
             raise InputError("--warmup has no effect with --schedule constant: use linear or slanted")
         if self.epochs is not None and self.max_steps is not None:
             raise InputError("--epochs and --max-steps both set the length of the run: give one of them")

@@ -95,7 +95,7 @@ def load_run_folder(folder: Path) -> TextModel:
         complete = (folder / "metrics.json").exists()
         reason = "the run was made with --save none" if complete else "the run is not complete"
         raise InputError(f"{folder} has no model/: {reason}")
-    settings, config = read_run_settings(folder), BertConfig.from_json(saved / "config.json")
+    settings, config = read_run_settings(folder, from_copies=True), BertConfig.from_json(saved / "config.json")
     weights.check_shapes(config, weights.read_tensors(saved), saved)
     model = SentenceModel(BertModel(config), settings.chosen_tasks())
     insert_modules(model, settings)
@@ -103,14 +103,16 @@ def load_run_folder(folder: Path) -> TextModel:
     return TextModel(model, load_tokenizer(saved), settings.max_length)
 
 
-def read_run_settings(folder: Path) -> CommonSettings:
-    """The settings of a run of train.py or multitask.py, with the run's own copies of task files. Raises InputError."""
+def read_run_settings(folder: Path, from_copies: bool = False) -> CommonSettings:
+    """The settings of a run of train.py or multitask.py. Raises InputError.
+
+    `from_copies` takes task files from the run's own copies: labels and metrics are known without the user's data.
+    """
     saved = read_json_object(folder / "settings.json")
-    cls = MultitaskSettings if "tasks" in saved else Settings
-    copies = {path: str(folder / name) for path, name in saved.get("task_files", {}).items()}
+    copies = {path: str(folder / name) for path, name in saved.get("task_files", {}).items()} if from_copies else {}
     if "tasks" in saved:
-        return read_settings(cls, folder, tasks=[copies.get(name, name) for name in saved["tasks"]])
-    return read_settings(cls, folder, task=copies.get(saved.get("task"), saved.get("task")))
+        return read_settings(MultitaskSettings, folder, tasks=[copies.get(name, name) for name in saved["tasks"]])
+    return read_settings(Settings, folder, task=copies.get(saved.get("task"), saved.get("task")))
 
 
 def insert_modules(model: SentenceModel, settings: CommonSettings) -> None:

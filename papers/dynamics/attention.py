@@ -32,11 +32,11 @@ from torch import Tensor
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from papers.dynamics.inside import attention_probabilities
-from papers.dynamics.lines import Panel, group_runs, layer_figure, pretrained_and_trained
+from papers.dynamics.lines import Panel, group_models, layer_figure, pretrained_and_trained
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import batches
 
-AXIS = "Jensen-Shannon divergence (nats)"
+AXIS = "JS divergence of the attention (nats)"
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def attention_divergence(
     device: torch.device,
     text: str,
 ) -> Tensor:
-    """D_JS of each layer [L], on the examples of all datasets. Both models are in eval mode (D3)."""
+    """D_JS of each layer [L], on the examples of all datasets. Both models are in eval mode."""
     examples: list[Tensor] = []  # (L,B) of each batch
     for dataset in datasets:
         total = -(-len(dataset) // batch_size)
@@ -78,9 +78,9 @@ def attention_divergence(
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write attention.tsv, one row for each run and layer, and the picture."""
     device, table, lines = choose_device(args), [], {}
-    for name, runs in group_runs(args.runs).items():
+    for name, runs in group_models(args.runs).items():
         for run in runs:
-            models = pretrained_and_trained(run, device)
+            models = pretrained_and_trained(run, device)  # D3: both in eval mode
             values = attention_divergence(*models, [run.dataset()], args.batch_size, device, run.name).tolist()
             curve = dict(enumerate(values, start=1))  # D4
             lines.setdefault(name, []).append(curve)

@@ -15,9 +15,9 @@ On the embedded sample (the study is in papers/dynamics/README.md):
 
 Differences:
   D1  As D1 to D4 of attention.py and D1 to D5 of svcca.py.
-  D2  The paper has two models in each comparison. Here of S seeds all S(S-1)/2 pairs are compared. Of two tasks the
-      first runs are compared, the second runs, and so on. A line is the mean of its pairs, with a band of one standard
-      deviation.
+  D2  The paper has two models in each comparison. Here of S seeds all S(S-1)/2 pairs are compared, which share runs. Of
+      two tasks the first runs are compared, the second runs, and so on. A line is the mean of its pairs, with a band of
+      one standard deviation.
   D3  The paper does not say which 200 examples it takes. Here they are drawn at random, the same ones each time, or all
       if there are fewer (--examples).
 """
@@ -37,8 +37,8 @@ from minbert.errors import InputError
 from minbert.training.inputs import read_rows
 from papers.dynamics.attention import AXIS, attention_divergence
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.dynamics.lines import Panel, group_runs, layer_figure
-from papers.dynamics.svcca import Distance, add_token_flag, axis, drawn, layer_distances
+from papers.dynamics.lines import Panel, group_models, layer_figure
+from papers.dynamics.svcca import Distance, add_svcca_flags, axis, drawn, layer_distances
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
 
@@ -96,7 +96,7 @@ def compare(pair: Pair, datasets: Sequence[Dataset], args: argparse.Namespace, d
     """Compare the models of two runs on the same inputs. Raises InputError if there are too few tokens."""
     models = [run.trained().to(device) for run in pair]
     text = " and ".join(run.name for run in pair)
-    divergences = attention_divergence(*models, datasets, args.batch_size, device, text)
+    divergences = attention_divergence(*models, datasets, args.batch_size, device, text)  # D1
     tokens = TokenSample(datasets, args.tokens)
     states: list[list[Tensor]] = [
         tokens.collect(partial(hidden_states, model), args.batch_size, device, text) for model in models
@@ -117,7 +117,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write consistency-seeds.tsv or consistency-tasks.tsv, one row for each pair and layer, and the picture."""
     device, table = choose_device(args), []
     attention, features = {}, {}
-    groups = group_runs(args.runs)
+    groups = group_models(args.runs)
     lines = pairs_of_seeds(groups) if args.between == "seeds" else pairs_of_tasks(groups)
     for line, pairs in lines.items():
         comparisons = []
@@ -137,7 +137,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--between", choices=tuple(TITLES), required=True, help="what the two runs of a pair differ in")
     parser.add_argument("--examples", type=positive, default=200, help="of each task, between tasks (default 200)")
     add_device_flags(parser)
-    add_token_flag(parser)
+    add_svcca_flags(parser)
     return run_figure(parser, argv, draw)
 
 

@@ -99,7 +99,7 @@ class TokenSample:
                 rows = self.rows_of(number, batch)
                 chosen = rows >= 0
                 of_batch = states(batch)
-                matrices = matrices or [torch.empty(self.size, h.shape[-1]) for h in of_batch]
+                matrices = matrices or [torch.empty(self.size, h.shape[-1], dtype=h.dtype) for h in of_batch]
                 for matrix, h in zip(matrices, of_batch, strict=True):
                     matrix[rows[chosen]] = h[chosen.to(h.device)].cpu()
         return matrices

@@ -1,7 +1,6 @@
 """The lines of this paper's figures: which runs belong to one line, and how values by layer are drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -10,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from minbert.classifier import SentenceModel
-from minbert.errors import InputError
-from minbert.hub import find_model
-from papers.finished_run import FinishedRun
+from papers import finished_run
+from papers.finished_run import FinishedRun, check_kept, check_models, group_by_recipe
+from papers.finished_run import settings_without_seeds as settings_without_seeds  # of papers/multitask
 from study.curves import MOST_BANDS, Curve, draw_mean_curve
 from study.picture_style import add_legend, label, line_style, new_figure, style
 
@@ -24,43 +23,26 @@ class Panel(NamedTuple):
     lines: Mapping[str, Sequence[Curve]]
 
 
+def check_runs(runs: Sequence[FinishedRun]) -> None:
+    """Raise InputError for a run that appears twice, has several tasks, has another model, or has no finite weights."""
+    finished_run.check_runs(runs)
+    check_models(runs)
+
+
 def group_runs(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """The runs of each line: they differ in their seeds only. The line is named by the task where that is enough.
 
     Raises InputError for runs that cannot be in one figure.
     """
     check_runs(runs)
-    groups: dict[str, list[FinishedRun]] = {}
-    for run in runs:
-        groups.setdefault(settings_without_seeds(run), []).append(run)
-    firsts = [group[0] for group in groups.values()]
-    for names in (
-        [run.tasks[0].name for run in firsts],
-        [run.name.split("-seed")[0] for run in firsts],
-        [str(run.folder) for run in firsts],
-    ):
-        if len(set(names)) == len(names):
-            break
-    return dict(zip(names, groups.values(), strict=True))
+    return group_by_recipe(runs, short_names=True)
 
 
-def settings_without_seeds(run: FinishedRun) -> str:
-    """A text that is equal for runs that differ in their seeds only."""
-    free = {"seed": 0, "init_seed": None, "data_seed": None, "out": None, "resume": None, "device": "auto"}
-    return repr(replace(run.settings, **free))
-
-
-def check_runs(runs: Sequence[FinishedRun]) -> None:
-    """Raise InputError for a run that appears twice, has several tasks, has another model, or has no finite weights."""
-    if len({run.folder.resolve() for run in runs}) < len(runs):
-        raise InputError("a RUN is given twice")
-    for run in runs:
-        if len(run.tasks) > 1:
-            raise InputError(f"{run.folder} has several tasks: this figure needs runs of one task")
-        if run.score is None:
-            raise InputError(f"{run.folder}: a loss was not finite, so there is no model to look into")
-        if find_model(run.settings.model) != find_model(runs[0].settings.model):
-            raise InputError(f"{run.folder} has another model than {runs[0].folder}")
+def group_models(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+    """group_runs for a figure that looks into all the models. Raises InputError for a run that kept none, too."""
+    groups = group_runs(runs)
+    check_kept(runs)
+    return groups
 
 
 def pretrained_and_trained(run: FinishedRun, device: torch.device) -> tuple[SentenceModel, SentenceModel]:

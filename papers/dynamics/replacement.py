@@ -27,16 +27,26 @@ from torch import Tensor
 from minbert.bert import expand_attention_mask
 from minbert.classifier import SentenceModel
 from minbert.task import Batch
-from papers.dynamics.inside import TokenSample, as_task_of, hidden_states
-from papers.dynamics.lines import Panel, group_runs, layer_figure, pretrained_and_trained
-from papers.dynamics.svcca import Distance, add_token_flag, axis, drawn, layer_distances
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, run_figure
+from papers.dynamics.inside import TokenSample, hidden_states
+from papers.dynamics.lines import Panel, group_models, layer_figure, pretrained_and_trained
+from papers.dynamics.svcca import (
+    Distance,
+    add_svcca_flags,
+    axis,
+    check_tokens,
+    distance_between,
+    drawn,
+    leading_directions,
+)
+from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
 
 
 @torch.no_grad()
 def last_outputs(pretrained: SentenceModel, trained: SentenceModel, batch: Batch) -> list[Tensor]:
-    """The output of the last layer [B,T,D]: of the fine-tuned model, then with layer 1, 2, ... L put back."""
-    batch = as_task_of(trained, batch)
+    """The output of the last layer [B,T,D]: of the fine-tuned model, then with layer 1, 2, ... L put back.
+
+    The batch is of the models' own task.
+    """
     mask = expand_attention_mask(batch.attention_mask)
     hidden = hidden_states(trained, batch)
     outputs = [hidden[-1]]
@@ -57,13 +67,15 @@ def replacement_distances(
 ) -> list[Distance]:
     """D(l) for the layers 1 to L. Neither model changes."""
     unchanged, *replaced = tokens.collect(partial(last_outputs, pretrained, trained), batch_size, device, text)
-    return layer_distances(replaced, [unchanged] * len(replaced), text)  # (m1)
+    reference, width = leading_directions(unchanged), unchanged.shape[1]
+    distances = (distance_between(leading_directions(x), reference, width) for x in replaced)  # (m1)
+    return [check_tokens(distance, text) for distance in progress(distances, f"{text}: SVCCA", len(replaced))]
 
 
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write replacement.tsv, one row for each run and layer, and the picture."""
     device, table, lines = choose_device(args), [], {}
-    for name, runs in group_runs(args.runs).items():
+    for name, runs in group_models(args.runs).items():
         for run in runs:
             tokens = TokenSample([run.dataset()], args.tokens)
             models = pretrained_and_trained(run, device)
@@ -79,7 +91,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
 def main(argv: list[str]) -> int:
     parser = figure_parser("papers.dynamics.replacement", __doc__)
     add_device_flags(parser)
-    add_token_flag(parser)
+    add_svcca_flags(parser)
     return run_figure(parser, argv, draw)
 
 

@@ -36,7 +36,7 @@ from torch import Tensor
 from minbert.command_line import Parser
 from minbert.errors import InputError
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.dynamics.lines import Panel, group_runs, layer_figure, pretrained_and_trained
+from papers.dynamics.lines import Panel, group_models, layer_figure, pretrained_and_trained
 from papers.figure import (
     FigureFiles,
     add_device_flags,
@@ -49,7 +49,6 @@ from papers.figure import (
 
 VARIANCE = 0.99  # the share of the variance in the directions that are kept  D1
 TOKENS_FOR_EACH_DIRECTION = 10  # independent normal vectors of width 64: distance .27 at n = 100, .92 at 6400  D3
-AXIS = "SVCCA distance"
 
 
 class Distance(NamedTuple):
@@ -64,14 +63,18 @@ class Distance(NamedTuple):
 
 def svcca(x: Tensor, y: Tensor, variance: float = VARIANCE) -> Distance:
     """X [n,D] and Y [n,E], row i of both from the same token -> their distance. c = D is the width of X."""
-    u, v = leading_directions(x, variance), leading_directions(y, variance)
+    return distance_between(leading_directions(x, variance), leading_directions(y, variance), x.shape[1])
+
+
+def distance_between(u: Tensor, v: Tensor, width: int) -> Distance:
+    """The distance of two matrices of this width from their leading directions [n,k1] and [n,k2]."""
     correlations = torch.linalg.svdvals(u.T @ v).clamp(max=1.0)  # (m2); rounding can give 1 + 1e-15
     total, k1, k2 = correlations.sum().item(), u.shape[1], v.shape[1]
     distance = 1 - total / min(k1, k2) if min(k1, k2) else float("nan")  # (m3) D2
-    return Distance(distance, 1 - total / x.shape[1], len(x), k1, k2)
+    return Distance(distance, 1 - total / width, len(u), k1, k2)
 
 
-def leading_directions(x: Tensor, variance: float) -> Tensor:
+def leading_directions(x: Tensor, variance: float = VARIANCE) -> Tensor:
     """[n,D] -> orthonormal columns [n,k] in float64, as few as hold this share of the variance. k = 0 for no variance.
 
     A direction whose variance is lost in rounding is not kept, even for the share 1.
@@ -91,15 +94,19 @@ def layer_distances(first: Sequence[Tensor], second: Sequence[Tensor], text: str
     Raises InputError if there are too few tokens for the directions.
     """
     pairs = progress(zip(first, second, strict=True), f"{text}: SVCCA", len(first))
-    distances = [svcca(x, y) for x, y in pairs]
-    for _, _, n, k1, k2 in distances:
-        needed = TOKENS_FOR_EACH_DIRECTION * max(k1, k2)
-        if n < needed:
-            raise InputError(f"{text}: {max(k1, k2)} directions need {needed} tokens or more, and there are {n}")  # D3
-    return distances
+    return [check_tokens(svcca(x, y), text) for x, y in pairs]
 
 
-def add_token_flag(parser: Parser) -> None:
+def check_tokens(distance: Distance, text: str) -> Distance:
+    """The distance itself. Raises InputError, which begins with the text, if it has too few tokens to mean anything."""
+    directions = max(distance.k1, distance.k2)
+    needed = TOKENS_FOR_EACH_DIRECTION * directions  # D3
+    if distance.n < needed:
+        raise InputError(f"{text}: {directions} directions need {needed} tokens or more, and there are {distance.n}")
+    return distance
+
+
+def add_svcca_flags(parser: Parser) -> None:
     """The flags of all scripts that use SVCCA."""
     parser.add_argument("--tokens", type=positive, default=20_000, help="compare on this many tokens (default 20000)")
     parser.add_argument("--literal", action="store_true", help="draw the distance with c = hidden size (D2 of svcca)")
@@ -112,13 +119,13 @@ def drawn(distance: Distance, literal: bool) -> float:
 
 def axis(literal: bool) -> str:
     """The label of the picture's y axis."""
-    return f"{AXIS}, c = hidden size" if literal else AXIS
+    return "SVCCA distance, c = hidden size" if literal else "SVCCA distance of the outputs"
 
 
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write svcca.tsv, one row for each run and layer, and the picture."""
     device, table, lines = choose_device(args), [], {}
-    for name, runs in group_runs(args.runs).items():
+    for name, runs in group_models(args.runs).items():
         for run in runs:
             tokens = TokenSample([run.dataset()], args.tokens)
             before, after = (
@@ -136,7 +143,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
 def main(argv: list[str]) -> int:
     parser = figure_parser("papers.dynamics.svcca", __doc__)
     add_device_flags(parser)
-    add_token_flag(parser)
+    add_svcca_flags(parser)
     return run_figure(parser, argv, draw)
 
 

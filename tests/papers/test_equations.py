@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from papers import equations
-from papers.equations import COMMAND, PAGE, ROOT, first_sentence, make_page, read_entries, source_files
+from papers.equations import (
+    COMMAND,
+    FIGURES,
+    PAGE,
+    ROOT,
+    figure_names,
+    first_sentence,
+    make_page,
+    read_entries,
+    source_files,
+)
 from papers.tags import cited_paper, definitions, split_header, tagged_lines
 
 SOURCES = source_files()
@@ -18,7 +28,7 @@ RULE = "docs/add-a-method.md shows the form of headers and tags; papers/tags.py 
 HEADER = '''"""A sample of a header, for the tests.  Hua et al., NAACL 2021, arXiv:2107.04835.
 
 Objective (x the input):
-  (1)  min_θ  E[L(f(x; θ), y)]      with a second remark
+  (1)  min_θ  E[L(f(x; θ), y)]      with a `second` remark
        and a second line
   (m5)  g = ∇ℓ        (m6)  x ← x + η g
 
@@ -67,9 +77,12 @@ def test_every_link_of_the_page_leads_to_a_line_that_has_the_tag():
         for text, file, number in links:
             lines = (ROOT / file).read_text(encoding="utf-8").split("\n")
             here = lines[int(number) - 1]
-            if tag[0] in "FT":  # its number may stand in the next line of the header
+            if tag[0] in "FT":  # "Figures 4, 10 to 12" is Figure 11, too; the next line may have its end
+                kind, figure = tag.split(maxsplit=1)
                 here = " ".join([here, *lines[int(number) : int(number) + 1]])
-            assert tag in here, f"{tag} is not in {file}:{number}"
+                assert kind in here and (figure in here or " to " in here), f"{tag} is not in {file}:{number}"
+            else:
+                assert tag in here, f"{tag} is not in {file}:{number}"
             assert text in (number, f"{file}:{number}")
 
 
@@ -127,6 +140,12 @@ def test_a_definition_has_the_paper_that_its_paragraph_cites(sample):
                      ("D1", hua), ("D12", hua)]  # fmt: skip
 
 
+def test_a_definition_ends_where_its_indentation_ends(sample):
+    texts = {definition.tag: definition.text for definition in definitions(split_header(sample)[0])}
+    assert texts["D1"] == "The paper, like Lee et al. 2020, says |g| ≤ 1. Here it is 2\n      and more."
+    assert texts["D12"] == "None." and texts["(m6)"] == "x ← x + η g" and texts["(§A.2)"] == "a warm-up. More about it."
+
+
 def test_the_text_of_a_row_is_short(sample):
     texts = {entry.tag: entry.text for entry in read_entries(sample)}
     assert texts["(1)"] == "`min_θ  E[L(f(x; θ), y)]   with a second remark`"
@@ -158,13 +177,28 @@ def test_tags_are_found_in_comments_behind_two_spaces_only(sample):
         ),
         ("Adam.  Kingma & Ba 2015; Loshchilov & Hutter 2019", "Kingma & Ba 2015"),
         ("As Mosbach et al. (2021) say", "Mosbach et al. 2021"),
-        ("Layer-Level Adaptations.  Pandey and Narayan, Stanford.", "Pandey & Narayan Stanford"),
+        ("Layer-Level Adaptations.  Pandey and Narayan, Stanford.", "Pandey & Narayan"),
         ("A sentence of 2019, and Nothing Else.", ""),
         ("", ""),
     ],
 )
 def test_citations(text, paper):
     assert cited_paper(text) == paper
+
+
+@pytest.mark.parametrize(
+    "figures, names",
+    [
+        ("Figure 7", ["Figure 7"]),
+        ("Tables 2 and 3", ["Table 2", "Table 3"]),
+        ("Figures 4 to 7", ["Figure 4", "Figure 5", "Figure 6", "Figure 7"]),
+        ("Figures 9, 11 to 13, and 20", ["Figure 9", "Figure 11", "Figure 12", "Figure 13", "Figure 20"]),
+        ("Figures 2 (c), 8 (a, b) and 14", ["Figure 2 (c)", "Figure 8 (a, b)", "Figure 14"]),
+    ],
+)
+def test_each_figure_has_a_name_of_its_own(figures, names):
+    assert list(figure_names(figures)) == names
+    assert FIGURES.search(f"As in {figures} of (a) 5 papers")[0] == figures
 
 
 def test_a_sentence_ends_before_a_capital_letter():
@@ -181,17 +215,17 @@ def test_the_page_of_a_small_folder(tmp_path, monkeypatch, capsys):
     script = (
         '"""{} of Hua et al. 2021: what it shows.\n\nMore of Figure 9.\n\n  D1  |a|\n"""\n\nx = 1  # D1\ny = 2  # D1\n'
     )
-    for name, figures in {"a": "Figures 10, 11 and 12", "b": "Table 3", "c": "Figure 2"}.items():
+    for name, figures in {"a": "Figures 10\nand 12 (a)", "b": "Table 3", "c": "Figure 2"}.items():
         (tmp_path / "papers" / "lnsr" / f"{name}.py").write_text(script.format(figures), encoding="utf-8")
     monkeypatch.setattr(equations, "ROOT", tmp_path)
     monkeypatch.setattr(equations, "PAGE", tmp_path / "docs" / "equations.md")
     assert equations.main([]) == 0 and capsys.readouterr().out == "docs/equations.md\n"
     rows = (tmp_path / "docs" / "equations.md").read_text(encoding="utf-8").split("|---|---|---|\n")[1].splitlines()
     assert [row.split(" | ")[0] for row in rows] == [
-        "| Figure 2", "| Figures 10, 11 and 12", "| Table 3", "| D1", "| D1", "| D1"
+        "| Figure 2", "| Figure 10", "| Figure 12 (a)", "| Table 3", "| D1", "| D1", "| D1"
     ]  # fmt: skip
     assert rows[0] == "| Figure 2 | what it shows | [papers/lnsr/c.py:1](../papers/lnsr/c.py#L1) |"
-    assert rows[3] == (r"| D1 | \|a\| | [papers/lnsr/a.py:8](../papers/lnsr/a.py#L8), [9](../papers/lnsr/a.py#L9) |")
+    assert rows[4] == (r"| D1 | \|a\| | [papers/lnsr/a.py:9](../papers/lnsr/a.py#L9), [10](../papers/lnsr/a.py#L10) |")
 
 
 def test_the_command_takes_no_argument(capsys):

@@ -1,0 +1,58 @@
+"""What the figures of this paper have in common: failed and successful runs side by side."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from papers.finished_run import FinishedRun, check_runs, check_same_task, group_by_recipe
+from study.collect import load_row
+from study.picture_style import COLORS, FAILED, label
+from study.plan import Run
+from study.results import Row
+
+KINDS = ("failed", "successful")
+KIND_COLORS = {"failed": FAILED, "successful": COLORS[0]}
+
+
+class Group(NamedTuple):
+    """The runs of one recipe that failed, or those that did not."""
+
+    recipe: str
+    kind: str
+    runs: list[FinishedRun]
+
+    @property
+    def title(self) -> str:
+        """rte-devlin: 4 failed runs"""
+        return f"{label(self.recipe)}: {len(self.runs)} {self.kind} run{'s' if len(self.runs) > 1 else ''}"
+
+
+def kind(run: FinishedRun) -> str:
+    """failed or successful"""
+    return KINDS[0] if run.failed else KINDS[1]
+
+
+def recipe(run: FinishedRun) -> str:
+    """The name of the folder without the seed."""
+    return run.recipe
+
+
+def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
+    """The groups of the runs, failed ones first, recipes in the order given.
+
+    Raises InputError for a run that appears twice or has several tasks, and for runs of different tasks.
+    """
+    check_runs(runs)
+    check_same_task(runs)
+    recipes = group_by_recipe(runs)
+    groups = [
+        Group(recipe, of_kind, [run for run in of_recipe if kind(run) == of_kind])
+        for of_kind in KINDS
+        for recipe, of_recipe in recipes.items()
+    ]
+    return [group for group in groups if group.runs]
+
+
+def study_row(run: FinishedRun) -> Row:
+    """The run as the pictures of a study need it."""
+    named = Run(run.name, run.settings.title, run.recipe, {}, run.settings)
+    return load_row(named, run.folder.resolve(), metric=None)
