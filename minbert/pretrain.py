@@ -179,7 +179,7 @@ def pretrain(args: argparse.Namespace) -> None:
     text = MaskedText(Examples(examples.path, rows, []), tokenizer, **shape, seed=args.seed, epochs=args.epochs)
     test = MaskedText(held_out, tokenizer, **shape, seed=args.seed)
     with setup(settings.device, settings.precision) as runtime:
-        display = Display(text.steps, show_tasks=False, active=runtime.is_main)
+        display = Display(text.steps, False, runtime.is_main, runtime.signals.output_closed)
 
         def evaluate(epoch: int) -> dict:
             loss, accuracy = score(model, test, runtime)

@@ -1,22 +1,33 @@
 """What a run prints: a progress bar or plain lines while it trains, and the texts of its scores."""
 
 import sys
+from collections.abc import Callable
 
 from tqdm import tqdm
 
 
 class Display:
-    """A bar on a terminal; elsewhere a line for each row of the log. Silent on all ranks but the main one."""
+    """A bar on a terminal; elsewhere a line for each row of the log. Silent on all ranks but the main one.
 
-    def __init__(self, total_steps: int, show_tasks: bool, active: bool):
-        self.show_tasks, self.active = show_tasks, active
+    `output_closed` is called if standard output can no longer be written to.
+    """
+
+    def __init__(self, total_steps: int, show_tasks: bool, active: bool, output_closed: Callable[[], object]):
+        self.show_tasks, self.active, self.output_closed = show_tasks, active, output_closed
         hidden = not (active and sys.stderr.isatty())
         self.bar = tqdm(total=total_steps, unit="step", disable=hidden, dynamic_ncols=True)
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
         if self.active:
+            self.write(text)
+
+    def write(self, text: str) -> None:
+        try:
             tqdm.write(text)
+            sys.stdout.flush()
+        except OSError:
+            self.output_closed()
 
     def show_row(self, row: dict) -> None:
         """Show one row of the log."""
@@ -32,7 +43,7 @@ class Display:
         self.bar.update(row["step"] - self.bar.n)
         if self.bar.disable:
             left = tqdm.format_interval(row["seconds_left"])
-            print(f"step {row['step']}/{row['steps']}  epoch {row['epoch']}  {text}  {left} left", flush=True)
+            self.write(f"step {row['step']}/{row['steps']}  epoch {row['epoch']}  {text}  {left} left")
 
     def close(self) -> None:
         """Remove the bar."""

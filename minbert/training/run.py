@@ -55,7 +55,7 @@ def fine_tune(
 
     with (
         RunFolder(settings, runtime, model.bert.config, fingerprint) as folder,
-        closing(Display(sampler.steps, settings.multitask, active=runtime.is_main)) as display,
+        closing(Display(sampler.steps, settings.multitask, runtime.is_main, runtime.signals.output_closed)) as display,
     ):
         evaluator = Evaluator(model, data, settings.batch_size, runtime, average_tasks=settings.multitask)
         for line in introduction(settings, method, sampler, runtime, sizes, examples, folder, note):

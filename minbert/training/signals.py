@@ -1,6 +1,10 @@
-"""SIGINT (Ctrl-C) and SIGTERM, which a cluster sends before it kills a job: a training step is finished first."""
+"""SIGINT (Ctrl-C), SIGTERM, which a cluster sends before it kills a job, and SIGHUP, when the terminal closes: a
+training step is finished first. The same holds if standard output is closed.
+"""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +12,11 @@ from types import FrameType
 
 from minbert.errors import Interrupted
 
-WATCHED = (signal.SIGINT, signal.SIGTERM)
+WATCHED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # not on Windows
 
 
 class Signals:
-    """A context in which both signals raise Interrupted: at once, or within `deferred` only where the program asks."""
+    """A context in which these signals raise Interrupted: at once, or within `deferred` only where the program asks."""
 
     def __init__(self):
         self.is_deferred, self.received = False, 0  # received: the number of the signal, 0 for none
@@ -21,7 +25,9 @@ class Signals:
     def __enter__(self) -> "Signals":
         # Python delivers signals to the main thread only. In another thread nothing changes.
         if threading.current_thread() is threading.main_thread():
-            self.previous_handlers = {number: signal.signal(number, self.handle) for number in WATCHED}
+            # nohup ignores SIGHUP for the program that it starts. That stays so.
+            watched = [number for number in WATCHED if signal.getsignal(number) != signal.SIG_IGN]
+            self.previous_handlers = {number: signal.signal(number, self.handle) for number in watched}
         return self
 
     def __exit__(self, *_) -> None:
@@ -34,6 +40,16 @@ class Signals:
         if number == signal.SIGINT and self.received == signal.SIGINT:  # the second Ctrl-C: do not wait
             raise KeyboardInterrupt
         self.received = number
+
+    def output_closed(self) -> None:
+        """Standard output cannot be written to any more (`| head -1`, a closed terminal): stop as after SIGTERM.
+
+        What is still printed goes nowhere. Without that, Python would fail once more when it ends.
+        """
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        self.handle(signal.SIGTERM, None)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ TEXT = "loss 1.5000 (sst5 1.0000, sts 2.0000)  penalty 0.7500  lr 1.0e-03  1234 
 
 
 def shown(row: dict, show_tasks: bool = True, active: bool = True) -> None:
-    display = Display(9, show_tasks, active)
+    display = Display(9, show_tasks, active, output_closed=pytest.fail)
     display.show_row(row)
     display.close()
 

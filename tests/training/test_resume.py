@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def launch(flags, folder, program=(train.__file__,), **more) -> subprocess.Popen
     return subprocess.Popen(command, env=os.environ | THREADS, **more)
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_stops_between_two_steps_and_says_how_to_go_on(flags, undisturbed, tmp_path, number, status):
     folder = tmp_path / "run"
     code = f"""
@@ -78,6 +79,30 @@ sys.exit(train.main(sys.argv[1:]))
     assert {path.name for path in folder.iterdir()} >= {"settings.json", "log.jsonl", "checkpoint"}
     assert not (folder / "metrics.json").exists() and not (folder / "checkpoint" / ".new").exists()
     assert train.main(["--resume", str(folder)]) == 0
+    assert results(folder) == undisturbed
+
+
+def test_a_closed_output_stops_the_run_as_sigterm_does(flags, undisturbed, tmp_path):
+    """As `train.py ... | head -1` does, whose pipe is closed after the first line."""
+    folder = tmp_path / "run"
+    process = launch(flags, folder)
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=600) == 143
+    assert process.stderr.read() == "train.py: stopped by SIGTERM\n"
+    assert not (folder / "metrics.json").exists()
+    assert train.main(["--resume", str(folder)]) == 0
+    assert results(folder) == undisturbed
+
+
+def test_nohup_still_protects_from_sighup(flags, undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    process = launch(flags, folder, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    while not (folder / "settings.json").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=600) == 0
     assert results(folder) == undisturbed
 
 
