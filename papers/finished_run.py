@@ -16,7 +16,7 @@ from minbert.files import read_json_object
 from minbert.hub import find_model
 from minbert.task import Batch, Task
 from minbert.tokenizer import Tokenizer
-from minbert.training.inputs import Inputs, read_rows
+from minbert.training.inputs import Inputs, read_rows, size_of
 from minbert.training.settings import CommonSettings
 from minbert.training.text_model import load_run, read_run_settings
 from regularizers import build
@@ -97,10 +97,9 @@ class FinishedRun:
             raise InputError(f"{self.folder} kept no model: the run needs --save model, and a study save = 'model'")
 
     def dataset(self, split: str = "dev", task: Task | None = None) -> Dataset:
-        """The tokenized examples of a split: dev, test, or train with the run's own --train-size."""
+        """The tokenized examples of a split, with the run's own --train-size and --dev-size."""
         task, s = task or self.tasks[0], self.settings
-        size = s.train_size if split == "train" else None
-        return Dataset(task, read_rows(task, s.data, split, size), self.tokenizer, s.max_length)
+        return Dataset(task, read_rows(task, s.data, split, size_of(split, s)), self.tokenizer, s.max_length)
 
 
 def check_metrics(metrics: dict, path: Path) -> None:

@@ -97,7 +97,9 @@ def without_test_file(tasks: list[Task], settings: CommonSettings) -> list[str]:
 
 def size_of(split: str, settings: CommonSettings) -> int | None:
     """How many examples of a split the run reads; None for all."""
-    return settings.train_size if split == "train" else None
+    if split == "train":
+        return settings.train_size
+    return settings.dev_size if split.startswith("dev") else None
 
 
 def read_rows(task: Task, data: str, split: str, size: int | None) -> Examples:

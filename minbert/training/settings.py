@@ -78,6 +78,9 @@ class CommonSettings:
     train_size: int | None = setting(
         None, "train on this many examples of each task, the same ones for every seed", minimum=1
     )
+    dev_size: int | None = setting(
+        None, "score and predict this many examples of each dev set, the same ones for every seed", minimum=1
+    )
     accumulate: int = setting(1, "micro-batches in one step; more of them need less memory", minimum=1)
     seed: int = setting(0, "seed of dropout and noise, and default of the next two seeds", minimum=0, below=2**63)
     init_seed: int | None = setting(None, "seed of the head's first weights (default: --seed)", minimum=0, below=2**63)

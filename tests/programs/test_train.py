@@ -199,3 +199,16 @@ def test_a_default_that_the_option_brings_is_not_listed_among_the_changes(argume
     assert train.main([*arguments, "--option", "lora", "--max-steps", "1"]) == 0
     said = capsys.readouterr().out
     assert "not the defaults: --batch-size 16 --max-length 32 --max-steps 1\n" in said
+
+
+def test_dev_size_scores_and_predicts_the_same_few_examples_for_every_seed(arguments, tmp_path, read_json):
+    ids = []
+    for seed in ("0", "1"):
+        out = tmp_path / f"seed{seed}"
+        assert train.main([*arguments, "--out", str(out), "--max-steps", "1", "--dev-size", "7", "--seed", seed]) == 0
+        rows = (out / "predictions" / "dev" / "RTE.tsv").read_text().splitlines()[1:]
+        ids.append([row.split("\t")[0] for row in rows])
+        assert read_json(out / "metrics.json")["score"] * 7 == pytest.approx(
+            round(read_json(out / "metrics.json")["score"] * 7), abs=1e-9
+        )
+    assert len(ids[0]) == 7 and ids[0] == ids[1]
