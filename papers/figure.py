@@ -65,17 +65,24 @@ def figure_parser(program: str, description: str, runs: str | None = "+") -> Par
     return parser
 
 
+def at_least(minimum: int) -> Callable[[str], int]:
+    """A type for argparse: an integer that is not below the minimum."""
+
+    def integer(text: str) -> int:  # argparse says "invalid integer value" where this raises ValueError
+        if int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {text}")
+        return int(text)
+
+    return integer
+
+
+positive = at_least(1)
+
+
 def add_device_flags(parser: Parser) -> None:
     """The flags of scripts that compute with models."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     parser.add_argument("--batch-size", type=positive, default=32, help="examples in one pass (default 32)")
-
-
-def positive(text: str) -> int:
-    """An integer above 0, for argparse. Raises ArgumentTypeError, or ValueError for what is no integer."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return int(text)
 
 
 def choose_device(args: argparse.Namespace) -> torch.device:

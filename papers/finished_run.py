@@ -125,10 +125,12 @@ def check_runs(runs: Sequence[FinishedRun]) -> None:
 
 
 def check_same_task(runs: Sequence[FinishedRun]) -> None:
-    """Raise InputError for a run of another task than the first run."""
+    """Raise InputError for a run of another task than the first run, or with other --pairs."""
     for run in runs:
-        if run.tasks != runs[0].tasks:
+        if run.settings.names != runs[0].settings.names:
             raise InputError(f"{run.folder} is of another task than {runs[0].folder}")
+        if run.tasks != runs[0].tasks:
+            raise InputError(f"{run.folder} has other --pairs than {runs[0].folder}")
 
 
 def check_models(runs: Sequence[FinishedRun]) -> None:

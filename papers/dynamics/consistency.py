@@ -17,7 +17,7 @@ Differences:
   D1  As D1 to D4 of attention.py and D1 to D5 of svcca.py.
   D2  The paper has two models in each comparison. Here of S seeds all S(S-1)/2 pairs are compared, which share runs. Of
       two tasks the first runs are compared, the second runs, and so on. A line is the mean of its pairs, with a band of
-      one standard deviation.
+      one standard deviation. The paper shows three pairs of tasks, here all pairs of the RUNs' tasks are shown.
   D3  The paper does not say which 200 examples it takes. Here they are drawn at random, the same ones each time, or all
       if there are fewer (--examples).
 """

@@ -10,8 +10,7 @@ their mean, the band one standard deviation. On the embedded sample (the study i
 
 Differences:
   D1  The paper shows means and standard deviations. Here each run has its line too.
-  D2  A point of the loss is the mean over the steps since the point before: ten, or fewer at the
-      end of an epoch.
+  D2  A point of the loss is the mean over the steps since the point before: ten, or fewer at the end of an epoch.
   D3  "Test accuracy" in the caption of Figure 14 is taken for the dev accuracy, which Figure 2 (c) names.
 """
 

@@ -40,9 +40,9 @@ from minbert.errors import InputError
 from minbert.files import read_lines
 from papers.figure import FigureFiles, figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
-from papers.stability.runs import Group, group_runs
+from papers.stability.runs import PANEL, Group, group_runs
 from study.curves import Curve, mean_curve
-from study.picture_style import COLORS, DASHES, add_legend, make_logarithmic, new_figure, style
+from study.picture_style import COLORS, DASHES, WIDTH, add_legend, make_logarithmic, new_figure, style
 from study.results import is_number
 
 WEIGHTS = (
@@ -136,7 +136,7 @@ def draw_panel(axes: Axes, lines: dict[str, Curve]) -> None:
 def gradient_figure(panels: dict[str, list[dict[str, Curve]]], titles: Sequence[str]) -> Figure:
     """{weight: the lines of each group}: a row of panels for each weight, a column for each group."""
     with style():
-        figure = new_figure(height=1.6 + 1.9 * len(panels))
+        figure = new_figure(height=1.6 + 1.9 * len(panels), width=max(WIDTH, PANEL * len(titles)))
         rows = figure.subplots(len(panels), len(titles), squeeze=False, sharey=True, sharex="col")
         for row, (weight, of_groups) in zip(rows, panels.items(), strict=True):
             for axes, lines in zip(row, of_groups, strict=True):

@@ -51,7 +51,8 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     figure = loss_figure([make_result(recipe, rows) for recipe, rows in rows_of.items()])
     if figure is None:
         raise InputError("no RUN has both a training loss and a score")
-    make_logarithmic(figure.axes[0].xaxis)  # the smallest losses of the paper are 1e-5
+    if any(row.train_loss for rows in rows_of.values() for row in rows):
+        make_logarithmic(figure.axes[0].xaxis)  # the smallest losses of the paper are 1e-5
     columns = ("recipe", "run", "train_loss", "score", "failed")
     table = [
         (recipe, row.folder.name, row.train_loss, row.score, int(row.failed))  # D1

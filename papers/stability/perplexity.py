@@ -49,11 +49,11 @@ from minbert.files import read_lines
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, progress, run_figure
+from papers.figure import FigureFiles, add_device_flags, at_least, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import FinishedRun, check_kept, check_models, no_warnings
-from papers.stability.runs import KIND_COLORS, Group, group_runs
+from papers.stability.runs import KIND_COLORS, PANEL, Group, group_runs
 from sample.corpus import pairs
-from study.picture_style import GREY, INK, add_legend, make_logarithmic, new_figure, style
+from study.picture_style import GREY, INK, WIDTH, add_legend, make_logarithmic, new_figure, style
 
 SEED = 0
 SAMPLE_PAIRS = 500  # of the held-out text of sample/pretrain.py
@@ -164,7 +164,7 @@ def exponential(value: float) -> float:
 def perplexity_figure(groups: Sequence[Group], curves: dict[Path, list[float]], pretrained: float) -> Figure:
     """A panel for each group of runs. `curves` by the folder of the run."""
     with style():
-        figure = new_figure(height=3.4)
+        figure = new_figure(height=3.4, width=max(WIDTH, PANEL * len(groups)))
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         for axes, group in zip(panels, groups, strict=True):
             draw_group(axes, [curves[run.folder] for run in group.runs], KIND_COLORS[group.kind])
@@ -229,7 +229,7 @@ def main(argv: list[str]) -> int:
     parser = figure_parser("papers.stability.perplexity", __doc__)
     add_device_flags(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text (default: the sample's, for its model)")
-    parser.add_argument("--block", type=positive, default=512, help="tokens in a block of --text (default 512)")
+    parser.add_argument("--block", type=at_least(5), default=512, help="tokens in a block of --text (default 512)")
     parser.add_argument("--reset-embeddings", action="store_true", help="reset the embeddings too where k = L")
     return run_figure(parser, argv, draw)
 

@@ -10,6 +10,7 @@ from study.plan import Run
 from study.results import Row
 
 KINDS = ("failed", "successful")
+PANEL = 2.1  # inches: the smallest width of a panel whose title is that of a group
 KIND_COLORS = {"failed": FAILED, "successful": COLORS[0]}
 
 

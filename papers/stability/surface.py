@@ -36,7 +36,16 @@ from torch.func import functional_call
 from minbert.classifier import SentenceModel
 from minbert.errors import InputError
 from minbert.task import Batch
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, progress, run_figure
+from papers.figure import (
+    FigureFiles,
+    add_device_flags,
+    at_least,
+    choose_device,
+    figure_parser,
+    positive,
+    progress,
+    run_figure,
+)
 from papers.finished_run import FinishedRun, batches, check_kept, check_models, check_runs, check_same_task
 from study.picture_style import INK, new_figure, style
 
@@ -227,17 +236,10 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     print(f"barrier: on the line from the failed to the successful model the loss rises by {height:.4f}")
 
 
-def two_or_more(text: str) -> int:
-    """An integer above 1, for argparse: contours need two points in each direction."""
-    if int(text) < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2, not {text}")
-    return int(text)
-
-
 def main(argv: list[str]) -> int:
     parser = figure_parser("papers.stability.surface", __doc__, runs=2)
     add_device_flags(parser)
-    parser.add_argument("--points", type=two_or_more, default=40, help="points of each axis (default 40)")
+    parser.add_argument("--points", type=at_least(2), default=40, help="points of each axis (default 40)")
     parser.add_argument("--examples", type=positive, default=128, help="training examples of the loss (default 128)")
     parser.add_argument("--gradient", action="store_true", help="also the norm of the gradient: Figure 13")
     return run_figure(parser, argv, draw)

@@ -162,3 +162,11 @@ def test_the_picture_has_a_line_of_means_and_a_band_for_several_curves():
     assert [text.get_text() for text in figure.legends[0].texts] == ["a: mean of 2", "b"]
     assert "bands" in axes.get_xlabel()
     assert all(a < b for a, b in pairwise(axes.get_xticks()))
+
+
+def test_a_run_without_a_model_is_refused_before_the_others_are_computed(runs, tmp_path, monkeypatch, capsys):
+    made = make_run(tmp_path / "rte-seed2", "--seed", "2", "--save", "none")
+    monkeypatch.setattr(consistency, "compare", None)
+    argv = ["--between", "seeds", *(str(run.folder) for run in [*runs, made]), "--out", str(tmp_path / "out")]
+    assert consistency.main(argv) == 2
+    assert "rte-seed2 kept no model" in capsys.readouterr().err

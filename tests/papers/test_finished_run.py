@@ -112,6 +112,8 @@ def test_runs_that_cannot_be_in_one_figure_are_refused(runs):
         check_runs([runs[0], runs[1], runs[0]])
     with pytest.raises(InputError, match=r"mrpc is of another task than .*rte-seed0"):
         check_same_task([*runs, with_settings(runs[0], "mrpc", task="mrpc")])
+    with pytest.raises(InputError, match=r"x has other --pairs than .*rte-seed0"):
+        check_same_task([*runs, with_settings(runs[0], "x", pairs="separate")])
     with pytest.raises(InputError, match="other is not a folder with a model"):
         check_models([runs[0], with_settings(runs[0], "x", model="/nowhere/other")])
     with pytest.raises(InputError, match=r"x has another model than .*rte-seed0"):

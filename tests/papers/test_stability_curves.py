@@ -96,3 +96,9 @@ def test_runs_without_a_score_give_no_picture(runs, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(loss_and_score, "study_row", lambda run: row(math.nan, None, True, folder=run.folder))
     assert loss_and_score.main([str(runs[0].folder), "--out", str(tmp_path)]) == 2
     assert "no RUN has both a training loss and a score" in capsys.readouterr().err
+
+
+def test_losses_of_exactly_0_have_no_logarithm(runs, tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr(loss_and_score, "study_row", lambda run: row(0.0, 0.7, folder=run.folder))
+    assert loss_and_score.main([str(runs[0].folder), "--out", str(tmp_path)]) == 0
+    assert not recwarn.list

@@ -2,7 +2,9 @@
 
 import copy
 import csv
+import itertools
 import math
+import operator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,16 @@ from minbert.data.readers import Example, Examples
 from minbert.errors import InputError
 from minbert.mlm import IGNORE, MaskedLanguageModel
 from minbert.tokenizer import Tokenizer, load_tokenizer
-from papers.stability.perplexity import main, mask_text, perplexities, read_blocks, sample_text, split_text
+from papers.stability.perplexity import (
+    main,
+    mask_text,
+    perplexities,
+    perplexity_figure,
+    read_blocks,
+    sample_text,
+    split_text,
+)
+from papers.stability.runs import Group
 from regularizers import build
 from tests.support.factories import CONFIG, make_model, vocabulary_backend
 
@@ -151,15 +162,25 @@ def test_a_perplexity_too_large_for_a_number_is_infinite(text):
     assert perplexities(model.bert, model, text) == [math.inf] * (LAYERS + 1)
 
 
-def test_the_script_writes_its_files(runs, tmp_path, monkeypatch, capsys):
+def test_the_script_writes_its_files(runs, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("papers.stability.perplexity.SAMPLE_PAIRS", 11)
     argv = ["--device", "cpu", "--reset-embeddings", "--out", str(tmp_path)]
     assert main([*(str(run.folder) for run in runs), *argv]) == 0
     rows = list(csv.DictReader((tmp_path / "perplexity.tsv").open(), delimiter="\t"))
     assert [row["k"] for row in rows] == ["0", "1", "2", "3", "4"] * 2 + [""]
     assert rows[4]["perplexity"] == rows[9]["perplexity"] == rows[10]["perplexity"]
-    assert capsys.readouterr().err == ""  # not that the checkpoint has no pooler
+    assert not caplog.records  # no warning that the checkpoint has no pooler
     assert (tmp_path / "perplexity.png").exists()
+
+
+def test_the_titles_of_many_groups_do_not_overlap(runs):
+    groups = [Group(f"rte-{letter}", "successful", runs) for letter in "abcdefg"]
+    figure = perplexity_figure(groups, {run.folder: [3.0, 2.0, 1.5] for run in runs}, 1.5)
+    figure.canvas.draw()
+    for first, second in itertools.pairwise(figure.axes):
+        for text in ("_left_title", "xaxis.label"):
+            boxes = [operator.attrgetter(text)(axes).get_window_extent() for axes in (first, second)]
+            assert boxes[0].x1 < boxes[1].x0
 
 
 def test_the_script_takes_a_text(runs, tmp_path):
@@ -172,3 +193,10 @@ def test_another_model_needs_a_text(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("papers.stability.perplexity.sample.MODEL", Path(tmp_path))
     assert main([str(runs[0].folder), "--device", "cpu", "--out", str(tmp_path)]) == 2
     assert "it needs --text FILE" in capsys.readouterr().err
+
+
+def test_a_block_without_room_for_words_is_refused(runs, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("a sailor\n")
+    argv = ["--text", str(tmp_path / "text.txt"), "--block", "1", "--out", str(tmp_path)]
+    assert main([str(runs[0].folder), *argv]) == 2
+    assert capsys.readouterr().err.endswith("argument --block: must be at least 5, not 1\n")
