@@ -20,7 +20,9 @@ from minbert.training.inputs import Inputs, read_rows, size_of
 from minbert.training.settings import CommonSettings
 from minbert.training.text_model import load_run, read_run_settings
 from regularizers import build
-from study.results import is_number, read_log
+from study.collect import load_row
+from study.plan import Run
+from study.results import Row, is_number, read_log
 
 NEEDED = {"kept_epoch", "majority", "train_loss", "seconds", "failure", "metrics"}  # of metrics.json, with other types
 # Settings in which the runs of one recipe may differ: the seeds, and what does not change the training.
@@ -172,6 +174,12 @@ def settings_without_seeds(run: FinishedRun) -> str:
     """A text that is equal for runs that differ in their seeds, and in nothing else that changes the training."""
     usual = type(run.settings)()
     return repr(replace(run.settings, **{name: getattr(usual, name) for name in FREE}))
+
+
+def study_row(run: FinishedRun) -> Row:
+    """The run as the pictures of a study need it."""
+    named = Run(run.name, run.settings.title, run.recipe, {}, run.settings)
+    return load_row(named, run.folder.resolve(), metric=None)
 
 
 @contextmanager

@@ -28,7 +28,6 @@ from minbert.bert import expand_attention_mask
 from minbert.classifier import SentenceModel
 from minbert.task import Batch
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.dynamics.lines import Panel, group_models, layer_figure, pretrained_and_trained
 from papers.dynamics.svcca import (
     Distance,
     add_svcca_flags,
@@ -39,6 +38,7 @@ from papers.dynamics.svcca import (
     leading_directions,
 )
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
+from papers.lines import Panel, group_models, layer_figure, pretrained_and_trained
 
 
 @torch.no_grad()

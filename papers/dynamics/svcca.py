@@ -36,7 +36,6 @@ from torch import Tensor
 from minbert.command_line import Parser
 from minbert.errors import InputError
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.dynamics.lines import Panel, group_models, layer_figure, pretrained_and_trained
 from papers.figure import (
     FigureFiles,
     add_device_flags,
@@ -46,6 +45,7 @@ from papers.figure import (
     progress,
     run_figure,
 )
+from papers.lines import Panel, group_models, layer_figure, pretrained_and_trained
 
 VARIANCE = 0.99  # the share of the variance in the directions that are kept  D1
 TOKENS_FOR_EACH_DIRECTION = 10  # independent normal vectors of width 64: distance .27 at n = 100, .92 at 6400  D3

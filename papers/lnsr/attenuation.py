@@ -42,7 +42,6 @@ from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.errors import InputError
 from minbert.task import Batch
-from papers.dynamics.lines import group_runs
 from papers.figure import (
     FigureFiles,
     add_device_flags,
@@ -53,6 +52,7 @@ from papers.figure import (
     run_figure,
 )
 from papers.finished_run import FinishedRun, batches
+from papers.lines import group_runs
 from regularizers.perturbation import draw_noise
 from study.picture_style import WIDTH, add_legend, label, line_style, new_figure, style
 

@@ -28,10 +28,9 @@ from matplotlib.figure import Figure
 from minbert.errors import InputError
 from minbert.training.evaluation import predict_logits
 from minbert.training.runtime import Runtime
-from papers.dynamics.lines import Panel, check_runs, group_runs, legend_entry
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
-from papers.finished_run import FinishedRun
-from papers.stability.runs import study_row
+from papers.finished_run import FinishedRun, study_row
+from papers.lines import Panel, check_runs, group_runs, legend_entry
 from study.curves import MOST_BANDS, draw_mean_curve, loss_curve, score_curve
 from study.picture_style import WIDTH, add_legend, new_figure, style
 

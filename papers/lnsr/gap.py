@@ -28,9 +28,9 @@ from matplotlib.lines import Line2D
 
 from minbert.training.evaluation import Evaluator
 from minbert.training.runtime import Runtime
-from papers.dynamics.lines import group_runs
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import FinishedRun
+from papers.lines import group_runs
 from study.picture_style import GREY, INK, add_legend, label, line_style, new_figure, style
 from study.statistics import describe_gap, standard_deviation
 

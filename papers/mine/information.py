@@ -46,9 +46,9 @@ from matplotlib.lines import Line2D
 from minbert.classifier import SentenceModel
 from minbert.errors import InputError
 from minbert.task import Batch
-from papers.dynamics.lines import group_runs
 from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, progress, run_figure
 from papers.finished_run import FinishedRun
+from papers.lines import group_runs
 from papers.mine.estimates import cls_states, information_by_binning, information_by_mine, shuffle_layers
 from regularizers import first_stage
 from regularizers.mutual_information import SMALLEST_BATCH

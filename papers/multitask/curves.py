@@ -26,10 +26,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from minbert.errors import InputError
-from papers.dynamics.lines import legend_entry, settings_without_seeds
 from papers.figure import FigureFiles, figure_parser, run_figure
-from papers.finished_run import FinishedRun
-from papers.stability.runs import recipe, study_row
+from papers.finished_run import FinishedRun, group_by_recipe, study_row
+from papers.lines import legend_entry
 from study.collect import of_one_task
 from study.curves import MOST_BANDS, Curve, draw_mean_curve, score_curve
 from study.picture_style import GREY, WIDTH, add_legend, new_figure, style
@@ -53,14 +52,9 @@ def check_runs(runs: Sequence[FinishedRun]) -> None:
 def group_runs(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """The runs of each line: they differ in their seeds only. The name is that of the method, where it is enough."""
     check_runs(runs)
-    groups: dict[str, list[FinishedRun]] = {}
-    for run in runs:
-        groups.setdefault(settings_without_seeds(run), []).append(run)
-    firsts = [group[0] for group in groups.values()]
-    names = [recipe(run).removeprefix(run.settings.title + "-") for run in firsts]
-    if len(set(names)) < len(names):
-        names = [str(run.folder) for run in firsts]
-    return dict(zip(names, groups.values(), strict=True))
+    groups = group_by_recipe(runs)
+    title = runs[0].settings.title + "-"
+    return {name.removeprefix(title): of_line for name, of_line in groups.items()}
 
 
 def read_curves(groups: Mapping[str, Sequence[FinishedRun]]) -> Curves:

@@ -21,8 +21,7 @@ import numpy as np
 from minbert import metrics
 from minbert.errors import InputError
 from papers.figure import FigureFiles, figure_parser, run_figure
-from papers.finished_run import check_runs, check_same_task, group_by_recipe
-from papers.stability.runs import study_row
+from papers.finished_run import check_runs, check_same_task, group_by_recipe, study_row
 from study.curves import loss_figure
 from study.picture_style import make_logarithmic
 from study.results import Cell, Result, Row

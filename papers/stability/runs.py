@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from papers.finished_run import FinishedRun, check_runs, check_same_task, group_by_recipe
-from study.collect import load_row
 from study.picture_style import COLORS, FAILED, label
-from study.plan import Run
-from study.results import Row
 
 KINDS = ("failed", "successful")
 PANEL = 2.1  # inches: the smallest width of a panel whose title is that of a group
@@ -32,11 +29,6 @@ def kind(run: FinishedRun) -> str:
     return KINDS[0] if run.failed else KINDS[1]
 
 
-def recipe(run: FinishedRun) -> str:
-    """The name of the folder without the seed."""
-    return run.recipe
-
-
 def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
     """The groups of the runs, failed ones first, recipes in the order given.
 
@@ -51,9 +43,3 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
         for recipe, of_recipe in recipes.items()
     ]
     return [group for group in groups if group.runs]
-
-
-def study_row(run: FinishedRun) -> Row:
-    """The run as the pictures of a study need it."""
-    named = Run(run.name, run.settings.title, run.recipe, {}, run.settings)
-    return load_row(named, run.folder.resolve(), metric=None)

@@ -13,8 +13,8 @@ from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from papers.dynamics import consistency
 from papers.dynamics.consistency import compare, datasets_of, pairs_of_seeds, pairs_of_tasks
-from papers.dynamics.lines import Panel, group_runs, layer_figure
 from papers.finished_run import FinishedRun
+from papers.lines import Panel, group_runs, layer_figure
 from tests.papers.conftest import make_run
 
 CPU = torch.device("cpu")

@@ -6,9 +6,8 @@ import pytest
 
 import multitask
 from minbert.errors import InputError
-from papers.finished_run import FinishedRun
+from papers.finished_run import FinishedRun, study_row
 from papers.multitask.curves import group_runs, main, majorities, read_curves
-from papers.stability.runs import study_row
 
 SMALL = "--train-size 8 --epochs 2 --batch-size 8 --max-length 24 --device cpu --precision fp32 --save none".split()
 

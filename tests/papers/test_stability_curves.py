@@ -8,11 +8,10 @@ import shutil
 import pytest
 from scipy.stats import spearmanr
 
-from papers.finished_run import FinishedRun
+from papers.finished_run import FinishedRun, study_row
 from papers.stability import failed_runs, loss_and_score
 from papers.stability.failed_runs import LOSS, SCORE, majority, read_curves
 from papers.stability.loss_and_score import make_result, rank_correlation
-from papers.stability.runs import study_row
 from study.results import Row
 
 

@@ -1,4 +1,4 @@
-"""The lines of this paper's figures: which runs belong to one line, and how values by layer are drawn."""
+"""Figures with lines: which runs belong to one line, and how values by layer are drawn."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from minbert.classifier import SentenceModel
 from papers import finished_run
 from papers.finished_run import FinishedRun, check_kept, check_models, group_by_recipe
-from papers.finished_run import settings_without_seeds as settings_without_seeds  # of papers/multitask
 from study.curves import MOST_BANDS, Curve, draw_mean_curve
 from study.picture_style import add_legend, label, line_style, new_figure, style
 
