@@ -291,7 +291,8 @@ def check_range(f: Field, value: Any) -> None:
         return
     if minimum is None or value is None or minimum <= value < below:
         return
-    limit = f" and below {below}" if below < float("inf") else ""
+    is_count = below == LARGEST_COUNT and value < minimum  # then only the minimum is of interest
+    limit = f" and below {below}" if below < float("inf") and not is_count else ""
     finite = " and finite" if value == float("inf") else ""
     raise InputError(f"{flag_of(f)} must be at least {minimum}{limit}{finite}, not {value}")
 

@@ -15,6 +15,11 @@ from minbert.errors import Interrupted
 WATCHED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # not on Windows
 
 
+def is_for_nohup(number: int) -> bool:
+    """Whether nohup told this program to live on when its terminal closes. Then SIGHUP stays ignored."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN
+
+
 class Signals:
     """A context in which these signals raise Interrupted: at once, or within `deferred` only where the program asks."""
 
@@ -25,9 +30,7 @@ class Signals:
     def __enter__(self) -> "Signals":
         # Python delivers signals to the main thread only. In another thread nothing changes.
         if threading.current_thread() is threading.main_thread():
-            # nohup ignores SIGHUP for the program that it starts. That stays so.
-            watched = [number for number in WATCHED if signal.getsignal(number) != signal.SIG_IGN]
-            self.previous_handlers = {number: signal.signal(number, self.handle) for number in watched}
+            self.previous_handlers = {n: signal.signal(n, self.handle) for n in WATCHED if not is_for_nohup(n)}
         return self
 
     def __exit__(self, *_) -> None:

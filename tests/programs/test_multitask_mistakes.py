@@ -17,7 +17,7 @@ def rename_column(name, column):
 MISTAKES = {
     "a task without training data": (
         remove("quora-train.csv"), [],
-        "{data}/quora-train.csv does not exist; --data must name the folder that holds the tasks' files. "
+        "{data}/quora-paraphrase-train.csv exists; --data must name the folder that holds the tasks' files. "
         "This file is not published: it comes with the course's project",
     ),
     "a file in place of the folder": (

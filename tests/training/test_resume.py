@@ -52,8 +52,9 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_results(flags, undist
 
 
 def launch(flags, folder, program=(train.__file__,), **more) -> subprocess.Popen:
-    """Start the program in a process of its own, with as many threads as this one."""
+    """Start the program in a process of its own, with as many threads as this one. (The tests may run under nohup.)"""
     command = [sys.executable, *program, *flags, "--out", str(folder)]
+    more = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)} | more
     more |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
     return subprocess.Popen(command, env=os.environ | THREADS, **more)
 
