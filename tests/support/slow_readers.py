@@ -25,11 +25,17 @@ class RefusedError(Exception):
 def table(task: Task, data: bytes) -> tuple[list[tuple], list[int]] | None:
     """((id, text, pair, label, line) of each record, lines of the records left out) of a training file."""
     try:
-        lines = numbered_lines(data.decode("utf-8").removeprefix("\ufeff"))
+        lines = numbered_lines(without_marks(data.decode("utf-8")))
         records = list(quoted(lines)) if task in COURSE else [(number, line.split("\t")) for number, line in lines]
         return checked(task, records)
     except (UnicodeDecodeError, RefusedError):
         return None
+
+
+def without_marks(text: str) -> str:
+    while text[:1] == "\ufeff":  # some programs write two
+        text = text[1:]
+    return text
 
 
 def numbered_lines(text: str) -> list[tuple[int, str]]:
@@ -71,7 +77,8 @@ def quoted(lines: list[tuple[int, str]]):
 
 def checked(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tuple], list[int]]:
     names = list(task.header) or (records.pop(0)[1] if records else [])
-    if any(name not in names for name in (*task.text, task.label)):
+    needed = (*task.text, task.label)
+    if any(name not in names for name in needed) or any(names.count(n) > 1 for n in (*needed, "index", "id")):
         raise RefusedError
     text, label = [names.index(name) for name in task.text], names.index(task.label)
     rows, left_out = [], []
@@ -156,7 +163,7 @@ def array(data: bytes, dtype: str) -> np.ndarray:
 
 def word_pieces(data: bytes, words: str, lower: bool) -> list[int]:
     """[CLS] pieces [SEP], the longest piece first, of words of plain ASCII letters."""
-    lines = data.decode("utf-8").removeprefix("\ufeff").removesuffix("\n").split("\n")
+    lines = without_marks(data.decode("utf-8")).removesuffix("\n").split("\n")
     ids = {line.rstrip("\r"): number for number, line in enumerate(lines)}
     found = [ids["[CLS]"]]
     for word in (words.lower() if lower else words).split():
