@@ -26,7 +26,7 @@ def take_fingerprint(
     tokenizer: Tokenizer,
     inputs: Inputs,
 ) -> Fingerprint:
-    """Hash everything. `precision` is what --precision auto meant here. A model's files are read once a process.
+    """Hash everything. `precision` is what --precision auto meant here. What runs of a process share is hashed once.
 
     Raises InputError if the model cannot be read.
     """
@@ -35,11 +35,11 @@ def take_fingerprint(
     fingerprint = {
         "the settings": hash_text(json.dumps(values, sort_keys=True)),
         "the model": inputs.cached(hash_model, find_model(settings.model)),
-        "the tokenizer": hash_text(tokenizer.backend.to_str()),
+        "the tokenizer": inputs.cached(hash_tokenizer, tokenizer),
     }
     for task, splits in examples.items():
         for split, rows in splits.items():
-            fingerprint[f"the {split} data of {task}"] = hash_examples(rows)
+            fingerprint[f"the {split} data of {task}"] = inputs.cached(hash_examples, rows)
     return fingerprint
 
 
@@ -51,6 +51,11 @@ def changed(before: Fingerprint, now: Fingerprint) -> list[str]:
 def hash_model(folder: Path) -> str:
     """Of the config and all weights."""
     return hash_text(" ".join(sha256(path) for path in (folder / "config.json", *weight_files(folder))))
+
+
+def hash_tokenizer(tokenizer: Tokenizer) -> str:
+    """Of all that its tokenizer.json would hold. Encoding sets the truncation, which is no part of the tokenizer."""
+    return hash_text(json.dumps(json.loads(tokenizer.backend.to_str()) | {"truncation": None}))
 
 
 def hash_examples(examples: Examples) -> str:

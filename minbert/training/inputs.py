@@ -87,9 +87,9 @@ def without_test_file(tasks: list[Task], settings: CommonSettings) -> list[str]:
 
     Raises InputError if there is no other task.
     """
-    names = [task.name for task in tasks if splits_to_predict(task, settings) == list(task.splits("dev"))]
     if settings.predict == "dev":
         return []
+    names = [task.name for task in tasks if splits_to_predict(task, settings) == list(task.splits("dev"))]
     if len(names) == len(tasks):
         raise InputError(f"--predict test: {settings.data} has no test file of {', '.join(names)}")
     return names
