@@ -84,14 +84,14 @@ def train(
     evaluate: Callable[[int], dict],
     settings: CommonSettings,
     runtime: Runtime,
-    write_row: Callable[[dict], object],
+    display: Display,
     folder: Path,
 ) -> None:
     """Train the model and save it in `folder`. A stopped call is continued from the checkpoint in FOLDER-checkpoint."""
     states = folder.with_name(f"{folder.name}-checkpoint")
     checkpoints = Checkpoints(states, minutes=settings.checkpoint_minutes, active=runtime.is_main)
     objective = Objective(model, NoMethod()).to(runtime.device)
-    fit(objective, text, evaluate, settings, runtime, write_row, checkpoints)
+    fit(objective, text, evaluate, settings, runtime, display.show_row, checkpoints, show_step=display.show_step)
     if runtime.is_main:
         model.save(folder)
     checkpoints.remove()
@@ -194,7 +194,7 @@ def pretrain(args: argparse.Namespace) -> None:
             remember(
                 args.out, {name: str(value) for name, value in vars(args).items()} | {"text": text_digest(examples)}
             )
-        train(model, text, evaluate, settings, runtime, display.show_row, args.out)
+        train(model, text, evaluate, settings, runtime, display, args.out)
         if runtime.is_main:
             tokenizer.save(args.out)
             (args.out / SETTINGS).unlink()

@@ -25,6 +25,7 @@ from minbert.errors import Interrupted
 from minbert.mlm import IGNORE, MaskedLanguageModel
 from minbert.pretrain import MaskedText, train
 from minbert.tokenizer import SPECIAL_TOKENS, Tokenizer, add_bert_pipeline, load_tokenizer
+from minbert.training.display import Display
 from minbert.training.runtime import setup
 from minbert.training.settings import Settings
 from sample.corpus import Pair, pairs
@@ -68,13 +69,6 @@ def train_tokenizer(rows: list[Pair]) -> Tokenizer:
     return Tokenizer(
         add_bert_pipeline(Backend(models.WordPiece({t: i for i, t in enumerate(vocabulary)}, unk_token="[UNK]")))
     )
-
-
-def print_row(row: dict) -> None:
-    """Print one of ten rows of the log."""
-    if row["step"] % 100 < 10:
-        step = f"step {row['step']}/{row['steps']}"
-        print(f"{step}  loss {row['loss']:.3f}  {row['seconds_left']:.0f} s left", flush=True)
 
 
 @torch.no_grad()
@@ -128,7 +122,9 @@ def pretrain(folder: Path, number_of_pairs: int, epochs: int) -> None:
         return result
 
     with setup("cpu", "fp32") as runtime:  # neither bf16 nor a GPU is faster for a model as small as this
-        train(model, text, evaluate, SETTINGS, runtime, print_row, folder)
+        display = Display(text.steps, False, runtime.is_main, runtime.signals.output_closed)
+        train(model, text, evaluate, SETTINGS, runtime, display, folder)
+        display.close()
 
 
 def main() -> None:

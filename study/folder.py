@@ -8,7 +8,8 @@ from typing import Any
 import train
 from minbert.errors import InputError
 from minbert.files import read_json_object, write_text
-from minbert.training.run_folder import absolute, is_locked
+from minbert.training.lock import is_locked
+from minbert.training.run_folder import absolute
 from minbert.training.settings import CommonSettings, flag_of
 from study.plan import Run
 

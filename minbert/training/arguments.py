@@ -9,6 +9,7 @@ from typing import Any
 from minbert.command_line import Parser
 from minbert.errors import InputError
 from minbert.files import check_regular_file
+from minbert.training.run_folder import close_complete_run
 from minbert.training.settings import CommonSettings, flag_of, value_type
 
 
@@ -60,7 +61,7 @@ def load_settings(
         first = min(names[name] for name in other_flags)
         raise InputError(f"--resume goes on with the run's own settings: {first} cannot be changed")
     if (folder / "metrics.json").exists():
-        raise InputError(f"--resume {folder}: the run is complete, it has a metrics.json")
+        raise InputError(f"--resume {folder}: {close_complete_run(folder)}")
     try:
         return read_settings(cls, folder, out=resume, resume=resume, **{"device": device} if device else {})
     except FileNotFoundError:

@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,7 @@ from minbert.training.state import TrainingState
 
 logger = logging.getLogger("minbert")
 FILE_NAME = re.compile(r"(\d+)-step(\d+)-[0-9a-f]{64}\.safetensors")
+NEW = ".new"  # no reader looks at this name, so a kill while the file is written harms nothing
 KEPT = 2  # if the last file turns out to be damaged, the one before it is used
 
 
@@ -25,11 +27,19 @@ class Checkpoints:
     000007-step120-<SHA-256>.safetensors.
 
     A checkpoint is due after `steps` steps or `minutes` minutes, whichever comes first. All ranks load; only the
-    `active` one writes.
+    `active` one writes. `before_writing` raises InputError if nothing may be written any more.
     """
 
-    def __init__(self, folder: Path, steps: int | None = None, minutes: float | None = None, active: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        steps: int | None = None,
+        minutes: float | None = None,
+        active: bool = True,
+        before_writing: Callable[[], None] = lambda: None,
+    ):
         self.folder, self.steps, self.minutes, self.active = folder, steps, minutes, active
+        self.before_writing = before_writing
         self.last_step, self.last_time = 0, time.monotonic()
         self.damaged: list[Path] = []
 
@@ -50,9 +60,10 @@ class Checkpoints:
         self.last_step, self.last_time = step, time.monotonic()
 
     def write(self, step: int, tensors: dict[str, Tensor], values: str) -> None:
+        self.before_writing()
         # The files are numbered, because a resumed run can write the same step again.
         number = 1 + max((number_of(path) for path in self.files()), default=0)
-        temporary = self.folder / ".new"  # no reader looks at this name, so a kill while it is written harms nothing
+        temporary = self.folder / NEW
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,9 +1,13 @@
 """What a run prints: a progress bar or plain lines while it trains, and the texts of its scores."""
 
 import sys
+import time
 from collections.abc import Callable
 
 from tqdm import tqdm
+
+SILENCE = 10.0  # seconds after which a line says that the run still goes on
+REFRESH = 0.1  # seconds between two changes of the bar while a model is scored
 
 
 class Display:
@@ -16,6 +20,7 @@ class Display:
         self.show_tasks, self.active, self.output_closed = show_tasks, active, output_closed
         hidden = not (active and sys.stderr.isatty())
         self.bar = tqdm(total=total_steps, unit="step", disable=hidden, dynamic_ncols=True)
+        self.last_change = time.monotonic()
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
@@ -23,6 +28,7 @@ class Display:
             self.write(text)
 
     def write(self, text: str) -> None:
+        self.last_change = time.monotonic()
         try:
             tqdm.write(text)
             sys.stdout.flush()
@@ -44,6 +50,26 @@ class Display:
         if self.bar.disable:
             left = tqdm.format_interval(row["seconds_left"])
             self.write(f"step {row['step']}/{row['steps']}  epoch {row['epoch']}  {text}  {left} left")
+
+    def show_step(self, step: int) -> None:
+        """Move the bar. Elsewhere a line after ten silent seconds tells that a slow machine is not dead."""
+        if self.active:
+            self.bar.update(step - self.bar.n)
+            self.write_after_silence(f"step {step}/{self.bar.total}")
+
+    def show_scoring(self, split: str, done: int, total: int) -> None:
+        """Tell how many examples of a split are scored."""
+        if not self.active:
+            return
+        text = f"scoring {split}: {done}/{total} examples"
+        self.write_after_silence(text)
+        if not self.bar.disable and time.monotonic() - self.last_change >= REFRESH:
+            self.bar.set_postfix_str(text)
+            self.last_change = time.monotonic()
+
+    def write_after_silence(self, text: str) -> None:
+        if self.bar.disable and time.monotonic() - self.last_change >= SILENCE:
+            self.write(text)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -1,5 +1,8 @@
 """From a model to logits, and from logits to the scores in metrics.json."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -10,12 +13,29 @@ from minbert.task import Task
 from minbert.training.runtime import Runtime
 
 
+def show_nothing(*_: object) -> None:
+    """No progress on the screen."""
+
+
 @torch.no_grad()
-def predict_logits(model: SentenceModel, dataset: Dataset, batch_size: int, runtime: Runtime) -> np.ndarray:
-    """Logits [N,C] in the file's order, in eval mode. The ranks share the work, and each example counts once."""
+def predict_logits(
+    model: SentenceModel,
+    dataset: Dataset,
+    batch_size: int,
+    runtime: Runtime,
+    show: Callable[[int, int], object] = show_nothing,
+) -> np.ndarray:
+    """Logits [N,C] in the file's order, in eval mode. The ranks share the work, and each example counts once.
+
+    show(done, total) is told how many of this rank's examples are done.
+    """
     model.eval()
     logits = torch.zeros(len(dataset), dataset.task.outputs, device=runtime.device)
-    for rows in dataset.by_length(batch_size)[runtime.rank :: runtime.world_size]:
+    batches = dataset.by_length(batch_size)[runtime.rank :: runtime.world_size]
+    done, total = 0, sum(map(len, batches))
+    for rows in batches:
+        show(done, total)
+        done += len(rows)
         batch = dataset.collate(rows).to(runtime.device)
         with runtime.autocast():
             logits[batch.index] = model(batch).logits.float()
@@ -35,15 +55,18 @@ class Evaluator:
         batch_size: int,
         runtime: Runtime,
         average_tasks: bool = False,
+        show: Callable[[str, int, int], object] = show_nothing,  # ("rte dev", examples done, examples)
     ):
         self.model, self.data, self.batch_size, self.runtime = model, data, batch_size, runtime
-        self.average_tasks = average_tasks
+        self.average_tasks, self.show = average_tasks, show
         self.cache: dict[tuple[str, str], np.ndarray] = {}
 
     def logits(self, task: str, split: str) -> np.ndarray:
         """[N,C], in the file's order."""
         if (task, split) not in self.cache:
-            self.cache[task, split] = predict_logits(self.model, self.data[task][split], self.batch_size, self.runtime)
+            dataset = self.data[task][split]
+            show = partial(self.show, f"{task} {split}")
+            self.cache[task, split] = predict_logits(self.model, dataset, self.batch_size, self.runtime, show)
         return self.cache[task, split]
 
     def clear(self) -> None:

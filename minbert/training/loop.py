@@ -50,8 +50,8 @@ class Objective(nn.Module):
         return total, {"task": loss, **penalties}
 
 
-def discard(row: dict) -> None:
-    """Write no log."""
+def discard(_: object) -> None:
+    """Write no log, and show no progress."""
 
 
 def fit(
@@ -63,11 +63,12 @@ def fit(
     write_row: Callable[[dict], object] = discard,
     checkpoints: Checkpoints | None = None,
     write_gradients: Callable[[dict], object] = discard,
+    show_step: Callable[[int], object] = discard,
 ) -> tuple[dict, list[dict]]:
     """Train `objective.model` for `sampler.steps` optimizer steps.
 
     evaluate(epoch) -> the scores of an epoch, which the history keeps. write_row(row) receives the lines of the log,
-    and write_gradients(row) the norms that --record asks for.
+    write_gradients(row) the norms that --record asks for, and show_step(step) the number of steps that are done.
     If `checkpoints` holds a state, training goes on from it. A new state is saved after each epoch, whenever one is
     due, and when a signal ends the run. The model ends with the weights of the last epoch, or with --keep best those of
     the epoch with the best dev score.
@@ -137,6 +138,7 @@ def fit(
 
                 # 5. Log. The losses stay on the device until the log needs them.
                 log.add(StepRecord(loop.step, loop.epoch, dataset, rows, tokens, lr, norm, losses))
+                show_step(loop.step)
 
                 # 6. Save, if a checkpoint is due. Stop, if a signal came.
                 save_or_stop_if_due(state, checkpoints, runtime)

@@ -57,7 +57,7 @@ def fine_tune(
         RunFolder(settings, runtime, model.bert.config, fingerprint) as folder,
         closing(Display(sampler.steps, settings.multitask, runtime.is_main, runtime.signals.output_closed)) as display,
     ):
-        evaluator = Evaluator(model, data, settings.batch_size, runtime, average_tasks=settings.multitask)
+        evaluator = Evaluator(model, data, settings.batch_size, runtime, settings.multitask, display.show_scoring)
         for line in introduction(settings, method, sampler, runtime, sizes, examples, folder, note):
             display.print(line)
         for name in missing:
@@ -75,7 +75,15 @@ def fine_tune(
             display.show_row(row)
 
         totals, history = fit(
-            objective, sampler, evaluate, settings, runtime, write_row, folder.checkpoints, folder.append_gradients
+            objective,
+            sampler,
+            evaluate,
+            settings,
+            runtime,
+            write_row,
+            folder.checkpoints,
+            folder.append_gradients,
+            display.show_step,
         )
         if settings.keep == "best":  # the weights differ from those that were scored last
             evaluator.clear()

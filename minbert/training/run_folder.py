@@ -7,10 +7,12 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,22 +25,19 @@ from torch import nn
 import minbert
 from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
-from minbert.data.predictions import write_predictions
+from minbert.data.predictions import KNOWN_FILES, own_path, write_predictions
 from minbert.data.task_file import SUFFIX
 from minbert.errors import InputError, TrainingError, reason
-from minbert.files import write_json
+from minbert.files import read_json_object, write_json
 from minbert.tokenizer import Tokenizer
-from minbert.training.checkpoint import Checkpoints, step_of
+from minbert.training.checkpoint import NEW, Checkpoints, step_of
 from minbert.training.fingerprint import Fingerprint, changed
+from minbert.training.lock import NAME as LOCK
+from minbert.training.lock import FolderLock
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import StepLines
 from minbert.weights import save_model, save_trained
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 # The fields of metrics.json, of the run and of each task, that are unknown if a loss was not finite.
 UNKNOWN_OF_RUN = (
@@ -46,6 +45,7 @@ UNKNOWN_OF_RUN = (
     "tokens_per_second history"
 ).split()
 UNKNOWN_OF_TASK = "score metrics majority failed failure steps train_loss".split()
+TEMPORARY_NAME = re.compile(r"\.(.+)\.\d+")  # as write_file in minbert/files.py makes it
 
 
 def check_out_folder(settings: CommonSettings) -> None:
@@ -62,35 +62,40 @@ class RunFolder:
         not the same run any more."""
         self.settings, self.runtime, self.active = settings, runtime, runtime.is_main
         self.path = Path(settings.out) if settings.out else default_path(settings)
+        # Copies in the run folder, from which the model's labels are read later: absolute path -> name.
+        tasks = zip(settings.names, settings.chosen_tasks())
+        self.task_files = {absolute(name): task.name + SUFFIX for name, task in tasks if task.own}
         self.changes = ""  # how the machine of a resumed run differs from before
         if self.active and settings.resume:
             self.reopen(fingerprint)
         elif self.active:
             self.create(config, fingerprint)
-        self.lock_file = self.lock() if self.active else None
+        self.lock = FolderLock(self.path) if self.active else None
+        if self.active:
+            for path in unfinished_files(self.path, settings):
+                path.unlink()
         resumed = self.active and bool(settings.resume)
         self.log, self.gradients = (StepLines(self.path / f"{name}.jsonl", resumed) for name in ("log", "gradients"))
         self.checkpoints = None
         if settings.save != "none":
             every = settings.checkpoint_steps, settings.checkpoint_minutes
-            self.checkpoints = Checkpoints(self.path / "checkpoint", *every, active=self.active)
+            folder = self.path / "checkpoint"
+            self.checkpoints = Checkpoints(folder, *every, self.active, before_writing=self.check_folder)
 
     def create(self, config: BertConfig, fingerprint: Fingerprint) -> None:
         """Make the folder. It appears with its settings.json in it, or not at all."""
         values = asdict(self.settings) | {"config": asdict(config)} | environment(self.runtime)
         values["fingerprint"] = fingerprint
-        tasks = self.settings.chosen_tasks()
         # A run can be resumed from another working folder, so paths are made absolute.
         values |= {name: absolute(values[name]) for name in ("model", "data", "task") if name in values}
         values |= {"tasks": tuple(map(absolute, values["tasks"]))} if "tasks" in values else {}
-        files = {absolute(name): task.name + SUFFIX for name, task in zip(self.settings.names, tasks) if task.own}
-        values["task_files"] = files  # copies in the run folder, from which the model's labels are read later
+        values["task_files"] = self.task_files
         for _ in range(100):
             temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             new_parents = [parent for parent in temporary.parents if not parent.exists()]
             try:
                 temporary.mkdir(parents=True)
-                for path, name in files.items():
+                for path, name in self.task_files.items():
                     shutil.copyfile(path, temporary / name)
                 write_json(temporary / "settings.json", values | {"out": str(self.path)})
                 temporary.rename(self.path)
@@ -118,35 +123,27 @@ class RunFolder:
             f"{name} {now[name]} instead of {before.get(name)}" for name in now if before.get(name) != now[name]
         )
 
-    def lock(self) -> Any:
-        """Let only one process work on a run. The system gives the lock back, however the process ends.
-
-        Files under temporary names, which a killed process left, are removed. Raises InputError if another process
-        has the lock.
-        """
-        lock_file = (self.path / "settings.json").open("r+b")  # "+": NFS locks only files that are open for writing
-        if not lock_within(lock_file, seconds=1.0):
-            raise InputError(f"{self.path}: another process is at work on this run")
-        for path in self.path.rglob(".*"):
-            if path.is_file():
-                path.unlink()
-        return lock_file
-
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         if self.active:
-            self.note_end(kind, error)
-            self.lock_file.close()
+            try:
+                self.note_end(kind, error)
+            finally:
+                self.lock.release()
 
     def note_end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         """The run has ended, with an error of that kind or None. Write a failure down, or say how to go on."""
-        is_mistake_of_a_new_run = kind is InputError and not self.settings.resume
-        if is_mistake_of_a_new_run and os.listdir(self.path) == ["settings.json"]:
+        if not self.lock.is_ours():
+            return  # the folder is gone: there is nothing to clean up or to go on from
+        own_files = {path.name for path in self.path.iterdir()} - {LOCK, "settings.json", *self.task_files.values()}
+        if kind is InputError and not self.settings.resume and not own_files:
             shutil.rmtree(self.path)  # a mistake that showed before the first step leaves nothing behind
         elif kind is TrainingError:
             self.write_failure(str(error))
+            if kept := self.checkpoints and self.checkpoints.files():
+                print(f"the last good state, after step {step_of(kept[-1])}, stays in {kept[-1].parent}", flush=True)
         elif kind is not None and not (self.path / "metrics.json").exists():
             print(f"stopped; {self.resume_hint()}", flush=True)
 
@@ -161,20 +158,28 @@ class RunFolder:
         start = f"after step {step_of(kept[-1])}" if kept else "from the beginning"
         return f"to go on {start}: {command}"
 
+    def check_folder(self) -> None:
+        """Raise InputError if the folder was removed or renamed: nothing is written under the old name then."""
+        if self.active:
+            self.lock.check()
+
     def append_log(self, row: dict) -> None:
         """Append one row to log.jsonl."""
         if self.active:
+            self.check_folder()
             self.log.append(row)
 
     def append_gradients(self, row: dict) -> None:
         """Append one row to gradients.jsonl."""
         if self.active:
+            self.check_folder()
             self.gradients.append(row)
 
     def save_model(self, model: nn.Module, tokenizer: Tokenizer) -> None:
         """Write model/, whole or not at all, and trained.safetensors if only some parameters train."""
         if not self.active or self.settings.save == "none":
             return
+        self.check_folder()
         temporary, final = self.path / ".model", self.path / "model"
         shutil.rmtree(temporary, ignore_errors=True)  # from a run that was killed at this point
         try:
@@ -192,11 +197,13 @@ class RunFolder:
     def save_predictions(self, dataset: Dataset, split: str, logits: np.ndarray, frozen: bool) -> None:
         """Write the predictions of one split in the official form of its task."""
         if self.active:
+            self.check_folder()
             write_predictions(self.path, dataset, split, logits, frozen, self.settings.multitask)
 
     def write_metrics(self, values: dict) -> None:
         """Write metrics.json. With it the run is complete, and its checkpoints go unless --save all keeps them."""
         if self.active:
+            self.check_folder()
             write_json(self.path / "metrics.json", self.description() | values)
             if self.checkpoints is not None and self.settings.save != "all":
                 self.checkpoints.remove()
@@ -214,30 +221,37 @@ class RunFolder:
         return {"task": s.title, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev", "keep": s.keep}
 
 
-def lock_within(file: Any, seconds: float) -> bool:
-    """Lock a file for this process alone. False if another process keeps it. (is_locked has it for a moment.)"""
-    end = time.monotonic() + seconds
-    while fcntl is not None:  # Windows has no such locks
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.02)
-    return True
+def close_complete_run(folder: Path) -> str:
+    """Why a run with a metrics.json cannot go on. A run that was killed at its very end still has checkpoints: they go.
+
+    Raises InputError if another process is at work on the run, or if its files are damaged.
+    """
+    lock = FolderLock(folder)
+    try:
+        metrics, settings = (read_json_object(folder / name) for name in ("metrics.json", "settings.json"))
+        if metrics.get("score") is None:
+            return f"{metrics.get('failure')}. It would happen again: start a new run, for example with a lower --lr"
+        if settings.get("save") != "all":
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        return "the run is complete, it has a metrics.json"
+    finally:
+        lock.release()
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process works on the run in this folder. Always False on Windows."""
-    if fcntl is None or not (folder / "settings.json").exists():
-        return False
-    with (folder / "settings.json").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+def unfinished_files(folder: Path, settings: CommonSettings) -> Iterator[Path]:
+    """What a killed run left under temporary names: .NAME.<process>, where NAME is a file that runs write.
+
+    The user's own hidden files are none of these.
+    """
+    written = {"log.jsonl", "gradients.jsonl", "metrics.json", "trained.safetensors", *KNOWN_FILES}
+    for task in settings.chosen_tasks():
+        written |= {own_path(folder, task.name, split).name for split in (*task.splits("dev"), *task.splits("test"))}
+    for path in (*folder.glob(".*"), *(folder / "predictions").rglob(".*")):
+        temporary = TEMPORARY_NAME.fullmatch(path.name)
+        if temporary and temporary[1] in written and path.is_file():
+            yield path
+    if (folder / "checkpoint" / NEW).is_file():
+        yield folder / "checkpoint" / NEW
 
 
 def default_path(settings: CommonSettings) -> Path:

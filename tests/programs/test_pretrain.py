@@ -101,7 +101,7 @@ def test_a_mistake_is_one_line(change, message, text, tmp_path, capsys):
 
 
 def test_a_stopped_run_is_not_continued_with_other_settings(text, tmp_path, monkeypatch, capsys):
-    def stop(*_):
+    def stop(*_, **__):
         raise Interrupted(signal.SIGTERM)
 
     with monkeypatch.context() as patch:

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -17,6 +18,8 @@ TEXT = "loss 1.5000 (sst5 1.0000, sts 2.0000)  penalty 0.7500  lr 1.0e-03  1234 
 def shown(row: dict, show_tasks: bool = True, active: bool = True) -> None:
     display = Display(9, show_tasks, active, output_closed=pytest.fail)
     display.show_row(row)
+    display.show_step(row["step"])
+    display.show_scoring("rte dev", 1, 2)
     display.close()
 
 
@@ -33,6 +36,47 @@ def test_on_a_terminal_a_bar_stands_in_place_of_the_lines(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", terminal)
     shown(ROW)
     assert "3/9" in terminal.getvalue() and "loss 1.5000" in terminal.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_terminal_there_is_a_line_at_least_every_ten_seconds(monkeypatch, capsys):
+    """So a slow machine does not look dead. On a fast one there are only the lines of the log."""
+    times = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: times[-1])
+    display = Display(99, False, active=True, output_closed=pytest.fail)
+    printed = []
+    for seconds, show in (
+        (9.9, lambda: display.show_step(1)),
+        (10.0, lambda: display.show_step(2)),
+        (19.9, lambda: display.show_step(3)),
+        (20.0, lambda: display.show_scoring("rte dev", 8, 40)),
+        (25.0, lambda: display.show_row(ROW)),
+        (34.9, lambda: display.show_scoring("rte dev", 16, 40)),
+        (35.0, lambda: display.show_step(4)),
+    ):
+        times.append(seconds)
+        show()
+        printed.append(capsys.readouterr().out)
+    assert printed[:4] == ["", "step 2/99\n", "", "scoring rte dev: 8/40 examples\n"]
+    assert printed[4].startswith("step 3/9  epoch 2") and printed[5:] == ["", "step 4/99\n"]
+
+
+def test_on_a_terminal_the_bar_follows_each_step_and_the_scoring(monkeypatch, capsys):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    times = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: times[-1])
+    display = Display(99, False, active=True, output_closed=pytest.fail)
+    display.show_step(7)
+    assert display.bar.n == 7
+    for seconds, done in ((20.0, 8), (20.05, 16), (20.2, 24)):
+        times.append(seconds)
+        display.show_scoring("rte dev", done, 40)
+    display.close()
+    text = terminal.getvalue()
+    assert "scoring rte dev: 8/40 examples" in text and "24/40" in text
+    assert "16/40" not in text  # the bar is drawn at most ten times a second
     assert capsys.readouterr().out == ""
 
 

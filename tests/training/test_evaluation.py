@@ -22,6 +22,14 @@ def test_logits_are_in_the_order_of_the_file_for_every_size_of_batch():
             assert predict_logits(model, dataset, size, CPU) == pytest.approx(alone, abs=1e-6)
 
 
+def test_the_progress_counts_examples():
+    dataset, told = make_dataset(MNLI, size=11), []
+    evaluator = Evaluator(make_model(MNLI), {"mnli": {"dev": dataset}}, 4, CPU, show=lambda *of: told.append(of))
+    evaluator.logits("mnli", "dev")
+    assert [split for split, _, _ in told] == ["mnli dev"] * 3 and {total for _, _, total in told} == {11}
+    assert sorted(done for _, done, _ in told) in ([0, 3, 7], [0, 4, 8])  # one batch has the three that are left
+
+
 def test_the_score_of_mnli_is_the_mean_over_its_two_dev_sets():
     model, parts = make_model(MNLI), {"dev": make_dataset(MNLI, 20, 1), "dev-mismatched": make_dataset(MNLI, 11, 2)}
     scores = Evaluator(model, {"mnli": parts}, 8, CPU).scores("dev")

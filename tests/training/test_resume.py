@@ -1,6 +1,5 @@
 """train.py stopped and resumed as a user or a cluster would: signals, kill -9, a full disk."""
 
-import fcntl
 import json
 import os
 import random
@@ -23,6 +22,7 @@ from minbert import tokenizer, weights
 from minbert.errors import Interrupted
 from minbert.training import inputs, run, run_folder
 from minbert.training.evaluation import Evaluator
+from minbert.training.lock import FolderLock, is_locked
 from minbert.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -313,14 +313,17 @@ def test_a_run_that_was_moved_is_resumed_from_another_working_folder(stopped, ar
 
 
 def test_only_one_process_at_a_time_works_on_a_run(stopped, capsys):
-    with (stopped / "settings.json").open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        before = sorted(stopped.rglob("*"))
-        assert train.main(["--resume", str(stopped)]) == 2
-        assert f"{stopped}: another process is at work on this run" in capsys.readouterr().err
-        assert sorted(stopped.rglob("*")) == before
-    (stopped / "predictions").mkdir()
-    (stopped / "predictions" / ".RTE.tsv.123").touch()  # of a process that was killed
+    other = FolderLock(stopped)
+    # An editor saves a file by replacing it. The lock holds all the same.
+    shutil.copyfile(stopped / "settings.json", stopped / "copy")
+    (stopped / "copy").replace(stopped / "settings.json")
+    before = sorted(stopped.rglob("*"))
+    assert is_locked(stopped)
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert f"{stopped}: another process is at work on this run" in capsys.readouterr().err
+    assert sorted(stopped.rglob("*")) == before
+    other.release()
+    assert not is_locked(stopped)
     assert train.main(["--resume", str(stopped)]) == 0
     assert not [path for path in stopped.rglob(".*")]
 

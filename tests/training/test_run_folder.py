@@ -1,0 +1,144 @@
+"""The run folder: nothing is written into a folder that is gone, and nothing of the user's is removed."""
+
+import json
+import shutil
+
+import pytest
+from support.factories import CONFIG, CPU
+
+import train
+from minbert.errors import InputError
+from minbert.training import lock
+from minbert.training.lock import FolderLock
+from minbert.training.loop import Objective
+from minbert.training.run_folder import RunFolder, unfinished_files
+from minbert.training.settings import Settings
+
+FLAGS = ("--max-steps", "20", "--checkpoint-steps", "1")
+
+
+@pytest.mark.parametrize(
+    "method, change",
+    [
+        ("append_log", "removed"),
+        ("append_log", "renamed"),
+        ("append_log", "replaced"),
+        ("save_model", "removed"),
+        ("save_predictions", "renamed"),
+        ("write_metrics", "replaced"),
+    ],
+)
+def test_a_folder_that_goes_away_ends_the_run_in_one_line(arguments, tmp_path, monkeypatch, capsys, method, change):
+    """And no second, half folder takes its place."""
+    folder, elsewhere, original = tmp_path / "run", tmp_path / "elsewhere", getattr(RunFolder, method)
+
+    def change_before(self, *args):
+        if folder.exists():
+            shutil.rmtree(folder) if change == "removed" else folder.rename(elsewhere)
+            if change == "replaced":  # by a new run with the same name
+                folder.mkdir()
+        return original(self, *args)
+
+    monkeypatch.setattr(RunFolder, method, change_before)
+    assert train.main([*arguments, *FLAGS]) == 2
+    printed = capsys.readouterr()
+    line = f"train.py: {folder} was removed or renamed while the run was at work: the run has ended"
+    assert printed.err.splitlines()[-1] == line
+    assert "to go on" not in printed.out
+    assert list(folder.glob("*")) == [] and folder.exists() == (change == "replaced")
+
+
+def test_a_checkpoint_is_not_written_into_a_folder_that_is_gone(arguments, tmp_path, monkeypatch, capsys):
+    """With --save all the checkpoints are written before the first line of the log."""
+    forward = Objective.forward
+
+    def rename_and_forward(self, batch):
+        if (tmp_path / "run").exists():
+            (tmp_path / "run").rename(tmp_path / "elsewhere")
+        return forward(self, batch)
+
+    monkeypatch.setattr(Objective, "forward", rename_and_forward)
+    assert train.main([*arguments, *FLAGS]) == 2
+    assert "was removed or renamed" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_removes_only_files_that_runs_write(tmp_path):
+    """Temporary files of a killed run are .NAME.<process>, as write_file names them."""
+    own = [".metrics.json.17", ".log.jsonl.17", "predictions/test/.RTE.tsv.17", "predictions/.rte-dev.csv.17",
+           "checkpoint/.new"]  # fmt: skip
+    users = [".gitignore", ".DS_Store", ".notes.txt.17", ".metrics.json.bak", ".metrics.json.", "metrics.json.17",
+             "predictions/.RTE.tsv", "predictions/.ipynb_checkpoints/RTE.tsv", "checkpoint/.old"]  # fmt: skip
+    for name in [*own, *users]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert sorted(unfinished_files(tmp_path, Settings())) == sorted(tmp_path / name for name in own)
+
+
+def test_a_lock_that_was_given_back_between_two_calls_is_taken_anew(tmp_path):
+    """The one who gives it back removes the file. A lock on a file without a name would lock nobody out."""
+    first = FolderLock(tmp_path)
+    waiting = (tmp_path / lock.NAME).open("ab")  # has opened the file, and waits for the lock
+    first.release()
+    assert lock.lock(waiting.fileno())  # it gets the lock, on a file that no longer exists
+    second = FolderLock(tmp_path)
+    assert second.is_ours() and (tmp_path / lock.NAME).exists()
+    with pytest.raises(InputError, match="another process is at work"):
+        FolderLock(tmp_path, seconds=0.0)
+    second.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_checkpoints_of_a_run_that_was_killed_after_its_metrics_go_with_the_next_call(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("minbert.training.checkpoint.Checkpoints.remove", lambda self: None)
+        assert train.main([*arguments, *FLAGS]) == 0
+    assert (folder / "checkpoint").exists()
+    (folder / lock.NAME).touch()
+    assert train.main(["--resume", str(folder)]) == 2
+    assert "the run is complete" in capsys.readouterr().err
+    assert not (folder / "checkpoint").exists() and not (folder / lock.NAME).exists()
+
+
+def test_with_save_all_they_stay(arguments, tmp_path):
+    assert train.main([*arguments, *FLAGS, "--save", "all"]) == 0
+    assert train.main(["--resume", str(tmp_path / "run")]) == 2
+    assert list((tmp_path / "run" / "checkpoint").iterdir())
+
+
+def test_a_run_whose_loss_was_not_finite_says_what_is_left_and_what_to_do(arguments, tmp_path, monkeypatch, capsys):
+    forward, calls = Objective.forward, []
+
+    def fail_in_step_12(self, batch):
+        calls.append(batch)
+        total, terms = forward(self, batch)
+        return (
+            (total * float("nan"), terms | {"task": terms["task"] * float("nan")})
+            if len(calls) == 12
+            else (total, terms)
+        )
+
+    monkeypatch.setattr(Objective, "forward", fail_in_step_12)
+    folder = tmp_path / "run"
+    assert train.main([*arguments, *FLAGS]) == 1
+    printed = capsys.readouterr()
+    assert f"the last good state, after step 11, stays in {folder / 'checkpoint'}" in printed.out
+    assert train.main(["--resume", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "step 12: the loss is not finite" in line and line.endswith("start a new run, for example with a lower --lr")
+    assert list((folder / "checkpoint").iterdir()) and not (folder / lock.NAME).exists()
+
+
+def test_a_mistake_before_the_first_step_leaves_no_folder(tmp_path):
+    """Neither its settings nor its lock. A folder in which something was learned stays."""
+    for name, rows in (("new", 0), ("old", 1)):
+        settings = Settings(model="m", data="d", out=str(tmp_path / name)).resolve()
+        with pytest.raises(InputError, match="a mistake"), RunFolder(settings, CPU, CONFIG, {}) as folder:
+            for step in range(rows):
+                folder.append_log({"step": step})
+            raise InputError("a mistake")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert json.loads((tmp_path / "old" / "log.jsonl").read_text()) == {"step": 0}
