@@ -1,6 +1,7 @@
 """Device, precision and the processes of a run. All of it is applied from outside: the model knows nothing of it."""
 
 import ctypes
+import importlib
 import inspect
 import os
 import sys
@@ -137,6 +138,9 @@ def setup(device: str = "auto", precision: str = "auto", needs_fp32: bool = Fals
     set_backends(chosen, needs_fp32)
     # NCCL moves tensors between GPUs, gloo between CPUs. Both are told the addresses by torchrun's variables.
     if world_size > 1 and not dist.is_initialized():
+        # DDP imports this module, whose functions keep the group of the moment as a default argument. If there is one
+        # by then, destroy_process_group cannot end its threads, and about one run in 60 dies at its very end.
+        importlib.import_module("torch.distributed.nn")
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return Runtime(chosen, precision, rank, world_size)
 

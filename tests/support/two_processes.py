@@ -5,10 +5,12 @@
 `multitask` has three tasks, with pairs of both kinds. Numbers of examples are odd, so that ranks get different ones.
 """
 
+import gc
 import itertools
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -199,6 +201,11 @@ def main() -> None:
             check_training(SINGLE if what == "single" else MULTITASK, runtime)
             if what == "multitask":
                 check_losses(MULTITASK, runtime)
+        group = weakref.ref(dist.group.WORLD)
+    gc.collect()
+    # Its threads would go on while Python ends, and now and then abort the process: "terminate called without an
+    # active exception".
+    assert group() is None, "the process group outlived the run"
     if runtime.is_main:
         print("all equal")
 
