@@ -11,7 +11,7 @@ from minbert.data.predictions import KNOWN_FILES, LEADERBOARD, PredictionFile
 from minbert.data.readers import parse_label, read_file
 from minbert.data.tasks import UNLABELLED
 from minbert.errors import InputError
-from minbert.files import read_lines
+from minbert.files import read_json_object, read_lines
 
 MAX_SHOWN = 10  # problems of one file; the others are counted
 
@@ -33,14 +33,17 @@ class Report:
 def check_predictions(folder: Path, data: Path | None = None, complete: bool = False) -> Report:
     """Check every prediction file in `folder`, which may be a run folder.
 
-    The rows are compared with the task files below `data`, or with what is known of the published files. With
-    `complete` the files of one form must all be there. Raises InputError if `folder` or `data` is no folder, or if a
-    file below `data` cannot be read.
+    The rows are compared with the task files below `data`, else with those that the run in `folder` read, else with
+    what is known of the published files. With `complete` the files of one form must all be there. Raises InputError if
+    `folder` or `data` is no folder, or if a file below `data` cannot be read.
     """
     for path in filter(None, (folder, data)):
         if not path.is_dir():
             raise InputError(f"{path} is not a folder")
-    folder, report = find_graded_folder(folder), Report()
+    report = Report()
+    if data is None and (data := data_of_run(folder)):
+        report.notes.append(f"compared with the data of the run, {data}")
+    folder = find_graded_folder(folder)
     suffixes = {Path(name).suffix for name in KNOWN_FILES}
     for path in sorted(folder.iterdir()):
         if path.name in KNOWN_FILES:
@@ -58,6 +61,14 @@ def check_predictions(folder: Path, data: Path | None = None, complete: bool = F
     if not present:
         report.problems.append(f"{folder} has no prediction file that a grader knows")
     return report
+
+
+def data_of_run(folder: Path) -> Path | None:
+    """The folder with the data of the run in `folder`; None if it is no run folder, or the data are not there."""
+    if not (folder / "settings.json").exists():
+        return None
+    data = read_json_object(folder / "settings.json").get("data")
+    return Path(data) if isinstance(data, str) and Path(data).is_dir() else None
 
 
 def find_graded_folder(folder: Path) -> Path:

@@ -1,8 +1,10 @@
 """python -m minbert.submission: its exit statuses and what it prints."""
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,33 @@ def test_zip_writes_submission_zip_by_default(folder, data, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main(["zip", str(folder), "--data", str(data)]) == 0
     assert (tmp_path / "submission.zip").exists()
+
+
+@pytest.fixture
+def run(tmp_path, data) -> Path:
+    """A run folder on `data`, with predictions for its rows."""
+    (tmp_path / "run" / "predictions" / "test").mkdir(parents=True)
+    (tmp_path / "run" / "predictions" / "test" / "RTE.tsv").write_text(GOOD["RTE.tsv"])
+    (tmp_path / "run" / "settings.json").write_text(json.dumps({"data": str(data)}))
+    return tmp_path / "run"
+
+
+def test_the_predictions_of_a_run_are_compared_with_the_data_of_the_run(run, data, capsys):
+    assert main(["check", str(run)]) == 0
+    assert f"note: compared with the data of the run, {data}\n" in capsys.readouterr().out
+    (run / "settings.json").write_text(json.dumps({"data": str(data / "moved away")}))
+    assert main(["check", str(run)]) == 1  # the published file has 3000 rows
+    assert "lacks 2997 of 3000 examples" in capsys.readouterr().out
+
+
+def test_the_zip_of_a_run_goes_into_its_folder(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["zip", str(run)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(run / "submission.zip")
+    assert (run / "submission.zip").exists() and list((tmp_path / "elsewhere").iterdir()) == []
+    with zipfile.ZipFile(run / "submission.zip") as archive:
+        assert archive.read("STS-B.tsv").count(b"\n") == 4  # filled for the three rows of the run's data
 
 
 def test_zip_refuses_what_check_refuses(folder, data, tmp_path, capsys):

@@ -68,11 +68,39 @@ def test_an_existing_file_is_not_overwritten(tmp_path):
     assert (tmp_path / "a.zip").read_text() == "important"
 
 
-def test_a_folder_without_the_leaderboards_files_is_refused(tmp_path):
-    (tmp_path / "sst-dev-output.txt").write_text(GOOD["sst-dev-output.txt"])
-    with pytest.raises(InputError, match="none of the GLUE leaderboard's files"):
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["notes.txt"], "no prediction file that a grader knows"),
+        (["RTE.tsv", "sst-dev-output.txt"], "files of the GLUE leaderboard and of a course: zip them from two folders"),
+    ],
+)
+def test_a_folder_that_no_grader_takes_as_one_zip_is_refused(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).write_text(GOOD.get(name, ""))
+    with pytest.raises(InputError, match=message):
         pack_predictions(tmp_path, tmp_path / "a.zip")
     assert not list(tmp_path.glob("*a.zip*"))
+
+
+@pytest.mark.parametrize(
+    "place, name, member, missing",
+    [
+        ("", "sst-dev-output.txt", "sst-dev-output.txt", "cfimdb-test-output.txt"),  # CMU's
+        ("predictions", "sst-test-output.csv", "predictions/sst-test-output.csv", "para-dev-output.csv"),  # CS224N's
+        ("predictions", "pretrain-sst-dev-out.csv", "predictions/pretrain-sst-dev-out.csv",
+         "pretrain-sst-test-out.csv"),
+        ("predictions/bert", "sts-similarity-dev-output.csv", "predictions/bert/sts-similarity-dev-output.csv",
+         "quora-paraphrase-test-output.csv"),  # Göttingen's
+    ],
+)  # fmt: skip
+def test_a_courses_files_lie_in_the_zip_where_its_own_program_writes_them(tmp_path, place, name, member, missing):
+    (tmp_path / "run" / place).mkdir(parents=True)
+    (tmp_path / "run" / place / name).write_text("the predictions")
+    notes = pack_predictions(tmp_path / "run", tmp_path / "a.zip")
+    assert read_zip(tmp_path / "a.zip") == {member: "the predictions"}
+    assert f"{missing} is not in {tmp_path / 'run' / place}: left out" in notes
+    assert not any(name in note.split()[0] for note in notes)
 
 
 def test_nothing_half_written_stays(tmp_path, monkeypatch):
