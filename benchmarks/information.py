@@ -36,11 +36,14 @@ def main() -> None:
             rows.setdefault(setting, []).append((scores["score"], moved.abs().sum().item()))
             pairs = " ".join(f"{value:+.2f}" for value in moved)
             total = rows[setting][-1][1]
-            print(f"seed {seed}: {setting}: dev {scores['score']:.3f}, I - b {pairs}, sum {total:.2f}", flush=True)
+            print(
+                f"seed {seed}: {setting or 'the defaults'}: dev {scores['score']:.3f}, I - b {pairs}, sum {total:.2f}",
+                flush=True,
+            )
     print("| setting | dev score | sum of abs(I - b) |\n|---|---|---|")
     for setting, values in rows.items():
         dev_scores, sums = zip(*values)
-        print(f"| {setting} | {spread(dev_scores)} | {spread(sums)} |")
+        print(f"| {setting or 'the defaults'} | {spread(dev_scores)} | {spread(sums)} |")
 
 
 if __name__ == "__main__":
