@@ -8,6 +8,7 @@ from typing import Any
 import train
 from minbert.errors import InputError
 from minbert.files import read_json_object, write_text
+from minbert.training.arguments import new_settings
 from minbert.training.lock import is_locked
 from minbert.training.run_folder import absolute
 from minbert.training.settings import CommonSettings, flag_of
@@ -91,6 +92,7 @@ class StudyFolder:
 
 def check_settings(settings: CommonSettings, saved: dict[str, Any], path: Path) -> None:
     """Raise InputError if settings.json differs from the settings that the study asks for."""
+    saved = new_settings(type(settings)) | saved
     for f in fields(settings):
         value = getattr(settings, f.name)
         if f.name in NOT_COMPARED and (f.name not in RESOLVED or value == "auto"):

@@ -49,9 +49,6 @@ class MaskedDataset:
         self.dataset, self.task, self.path, self.examples = dataset, MLM, dataset.path, dataset.examples
         self.masking, self.seed, self.epoch = masking, seed, epoch
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def collate(self, rows: list[int], seed: int = 0) -> Batch:
         """Pad the rows to one length, and mask them."""
         batch = self.dataset.collate(rows, seed)

@@ -10,7 +10,7 @@ from minbert.command_line import Parser
 from minbert.errors import InputError
 from minbert.files import check_regular_file
 from minbert.training.run_folder import close_complete_run
-from minbert.training.settings import CommonSettings, flag_of, value_type
+from minbert.training.settings import NEW_SETTINGS, CommonSettings, flag_of, value_type
 
 
 def parse_settings(cls: type[CommonSettings], argv: list[str], description: str) -> CommonSettings:
@@ -83,6 +83,7 @@ def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> Co
         saved = json.loads(path.read_text(encoding="utf-8"))
         # The device is saved as cuda:0; its number follows from the process.
         saved |= {"device": saved["device"].split(":")[0]} | changes
+        saved = new_settings(cls) | saved
         values = {f.name: saved_value(f, saved[f.name]) for f in fields(cls)}
     except KeyError as error:
         raise InputError(
@@ -91,6 +92,11 @@ def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> Co
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} does not hold the settings of a run: {error}") from None
     return cls(**values).check()
+
+
+def new_settings(cls: type[CommonSettings]) -> dict[str, Any]:
+    """The settings that an older run lacks, with the values that its settings.json would have."""
+    return json.loads(json.dumps({f.name: f.default for f in fields(cls) if f.name in NEW_SETTINGS}))
 
 
 def saved_value(f: Field, value: Any) -> Any:

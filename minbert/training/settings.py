@@ -13,6 +13,8 @@ from minbert.schedules import SCHEDULES
 from minbert.task import Task
 
 LARGEST_COUNT = 2**31  # no number of examples, steps or tokens is as large
+# The settings.json of an older run lacks these. Their defaults are how it was made.
+NEW_SETTINGS = ("record", "record_every", "dev_size")
 
 
 def setting(

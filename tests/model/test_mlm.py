@@ -18,7 +18,7 @@ def masked(epoch: int = 1, seed: int = 0) -> MaskedDataset:
 
 def test_the_shares_of_chosen_masked_random_and_kept_tokens_are_those_of_the_paper():
     data = masked()
-    assert data.task is MLM and len(data) == 900
+    assert data.task is MLM and len(data.examples) == 900
     batch, plain = data.collate(list(range(900))), data.dataset.collate(list(range(900)))
     chosen, ordinary = batch.labels != IGNORE, plain.input_ids >= 5
     n = int(ordinary.sum())

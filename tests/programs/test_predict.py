@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 
 import numpy as np
@@ -19,6 +20,7 @@ from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.metrics import probabilities
 from minbert.tokenizer import load_tokenizer
+from minbert.training.settings import NEW_SETTINGS
 from minbert.training.text_model import TextModel
 
 RUN = "--batch-size 16 --max-length 32 --max-steps 8 --lr 1e-2 --device cpu --precision fp32".split()
@@ -73,6 +75,19 @@ def test_the_same_text_gets_the_same_answer_twice_and_in_any_company(run):
     assert beside.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     assert model.predict([]) == []
     assert not any(module.training for module in model.model.modules())
+
+
+def test_a_run_that_is_older_than_a_setting_is_read(model_folder, data_folder, tmp_path):
+    """The new settings have their defaults, with which the run was made."""
+    folder = tmp_path / "run"
+    assert train.main([*RUN, "--model", str(model_folder), "--data", str(data_folder), "--out", str(folder)]) == 0
+    saved = json.loads((folder / "settings.json").read_text())
+    expected = minbert.load_run(folder).predict([PAIR])
+    (folder / "settings.json").write_text(json.dumps({k: v for k, v in saved.items() if k not in NEW_SETTINGS}))
+    assert minbert.load_run(folder).predict([PAIR]) == expected
+    (folder / "settings.json").write_text(json.dumps({k: v for k, v in saved.items() if k != "method_settings"}))
+    with pytest.raises(InputError, match="lacks 'method_settings'"):  # without it another model might be built
+        minbert.load_run(folder)
 
 
 def test_a_folder_that_transformers_would_write_is_read_with_its_labels(tmp_path):
