@@ -9,7 +9,7 @@ from typing import Any
 from minbert.command_line import Parser
 from minbert.errors import InputError
 from minbert.files import check_regular_file
-from minbert.training.run_folder import close_complete_run
+from minbert.training.complete_run import close_complete_run
 from minbert.training.settings import NEW_SETTINGS, CommonSettings, flag_of, value_type
 
 

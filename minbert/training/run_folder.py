@@ -28,7 +28,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.predictions import KNOWN_FILES, own_path, write_predictions
 from minbert.data.task_file import SUFFIX
 from minbert.errors import InputError, TrainingError, reason
-from minbert.files import read_json_object, write_json
+from minbert.files import write_json
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import NEW, Checkpoints, step_of
 from minbert.training.fingerprint import Fingerprint, changed
@@ -219,23 +219,6 @@ class RunFolder:
         """The first fields of metrics.json."""
         s = self.settings
         return {"task": s.title, "model": s.model, "option": s.option, "seed": s.seed, "split": "dev", "keep": s.keep}
-
-
-def close_complete_run(folder: Path) -> str:
-    """Why a run with a metrics.json cannot go on. A run that was killed at its very end still has checkpoints: they go.
-
-    Raises InputError if another process is at work on the run, or if its files are damaged.
-    """
-    lock = FolderLock(folder)
-    try:
-        metrics, settings = (read_json_object(folder / name) for name in ("metrics.json", "settings.json"))
-        if metrics.get("score") is None:
-            return f"{metrics.get('failure')}. It would happen again: start a new run, for example with a lower --lr"
-        if settings.get("save") != "all":
-            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-        return "the run is complete, it has a metrics.json"
-    finally:
-        lock.release()
 
 
 def unfinished_files(folder: Path, settings: CommonSettings) -> Iterator[Path]:
