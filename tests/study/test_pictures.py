@@ -19,9 +19,9 @@ from matplotlib.transforms import Bbox
 from support.study_cells import make_cell, make_cells, make_grid, make_row
 
 from minbert.errors import escape
+from minbert.report.picture_style import COLORS, FAILED, INK, line_style, save_picture, style
 from study.comparisons import measure_cells
 from study.curves import best_figure, curve_figure, loss_curve, loss_figure, mean_curve
-from study.picture_style import COLORS, FAILED, INK, line_style, save_picture, style
 from study.pictures import box_figure, heat_figures
 from study.results import Cell, Result
 from study.seed_effects import expected_best

@@ -1,11 +1,10 @@
-"""A report as a list of blocks, and the same blocks as Markdown, as one HTML page, and (tables) as LaTeX.
+"""A report as a list of blocks, and the same blocks as one HTML page. (study/ also writes Markdown and LaTeX.)
 
 The text of a block is plain text. Each renderer escapes the characters that its format gives a meaning.
 """
 
 import base64
 import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ class Items:
 class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    alignment: str  # l or r for each column: "lrr"
+    alignment: str  # of each column: l, r, or t for long texts, whose lines are broken: "lrt"
     caption: str = ""
 
     def __post_init__(self):
@@ -60,64 +59,6 @@ class Code:
 Block = Heading | Paragraph | Items | Table | Picture | Code
 
 
-def to_markdown(blocks: Sequence[Block]) -> str:
-    """The blocks as GitHub's Markdown."""
-    return "\n\n".join(markdown_block(block) for block in blocks) + "\n"
-
-
-def markdown_block(block: Block) -> str:
-    """One block, without a line end after it."""
-    match block:
-        case Heading():
-            return f"{'#' * block.level} {escape_markdown(block.text)}"
-        case Paragraph():
-            text = escape_markdown_start(escape_markdown(block.text))
-            return f"**{text}**" if block.strong else text
-        case Items():
-            return "\n".join(f"- {escape_markdown_start(escape_markdown(text))}" for text in block.texts)
-        case Table():
-            table = markdown_table(block)
-            return f"{table}\n\n{escape_markdown_start(escape_markdown(block.caption))}" if block.caption else table
-        case Picture():
-            image = f"![{escape_markdown(block.alt)}](<{block.path.as_posix()}>)"
-            return f"{image}\n\n{escape_markdown_start(escape_markdown(block.caption))}" if block.caption else image
-        case Code():
-            longest = max(map(len, re.findall("`+", block.text)), default=0)
-            fence = "`" * max(3, longest + 1)  # longer than any row of backticks in the text
-            return f"{fence}\n{block.text}\n{fence}"
-
-
-def markdown_table(table: Table) -> str:
-    """The columns are padded, so that the file can be read as plain text too."""
-    cells = [[escape_markdown(text) for text in row] for row in (table.header, *table.rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.header))]
-    rulers = {"l": ":{}-", "r": "-{}:"}
-    lines = []
-    for row in cells:
-        padded = [
-            text.rjust(width) if side == "r" else text.ljust(width)
-            for text, width, side in zip(row, widths, table.alignment)
-        ]
-        lines.append(f"| {' | '.join(padded)} |")
-    ruler = [rulers[side].format("-" * (width - 2)) for width, side in zip(widths, table.alignment)]
-    lines.insert(1, f"| {' | '.join(ruler)} |")
-    return "\n".join(lines)
-
-
-def escape_markdown(text: str) -> str:
-    """One line of text, with a backslash before the characters that would become markup."""
-    text = re.sub(r"([\\`*\[\]|$~])", r"\\\1", one_line(text))
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word, as in train_loss, it is no markup
-    text = re.sub(r"<(?=[A-Za-z/!?])", r"\\<", text)  # the start of an HTML tag; "< .001" is none
-    return re.sub(r"&(?=#?\w+;)", r"\\&", text)  # an entity
-
-
-def escape_markdown_start(text: str) -> str:
-    """A backslash before what makes a line a heading, a quotation or a list: "# ", "> ", "- ", "1. "."""
-    text = re.sub(r"^([#>+=-])", r"\\\1", text)
-    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
-
-
 def one_line(text: str) -> str:
     """All white space becomes one space."""
     return " ".join(text.split())
@@ -136,6 +77,7 @@ th, td { padding: .25rem .7rem; white-space: nowrap; }
 thead th { border-top: 2px solid; border-bottom: 1px solid; }
 tbody tr:last-child td { border-bottom: 2px solid; }
 .l { text-align: left; } .r { text-align: right; }
+.t { text-align: start; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; vertical-align: top; }
 figure { margin: 1.2rem 0; }
 figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 pre { overflow-x: auto; padding: .8rem; background: #f2f2f2; border-radius: 4px; }
@@ -148,13 +90,17 @@ pre { overflow-x: auto; padding: .8rem; background: #f2f2f2; border-radius: 4px;
 """
 
 
-def to_html(blocks: Sequence[Block], title: str, folder: Path) -> str:
-    """One page that needs no other file: the pictures below `folder` become part of it."""
+def to_html(blocks: Sequence[Block], title: str, folder: Path, reload_seconds: float | None = None) -> str:
+    """One page that needs no other file: the pictures below `folder` become part of it.
+
+    With `reload_seconds` a browser reads the page again and again.
+    """
+    reload = f'<meta http-equiv="refresh" content="{max(1, round(reload_seconds))}">\n' if reload_seconds else ""
     body = "\n".join(html_block(block, folder) for block in blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape_html(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"{reload}<title>{escape_html(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -187,7 +133,9 @@ def html_table(table: Table) -> str:
 
 def html_row(tag: str, texts: Sequence[str], alignment: str) -> str:
     """One row of cells of the kind `tag`: th or td."""
-    cells = [f'<{tag} class="{side}">{escape_html(text)}</{tag}>' for text, side in zip(texts, alignment)]
+    # A text can be of a right-to-left script: dir="auto" finds out, for this cell alone.
+    looks = {"l": 'class="l"', "r": 'class="r"', "t": 'class="t" dir="auto"'}
+    cells = [f"<{tag} {looks[side]}>{escape_html(text)}</{tag}>" for text, side in zip(texts, alignment)]
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -202,46 +150,3 @@ def html_picture(picture: Picture, folder: Path) -> str:
 def escape_html(text: str) -> str:
     """One line of text for an element or an attribute in quotation marks."""
     return html.escape(one_line(text))
-
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # a row that starts with [ would be read as an option of the line end before it
-    "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "–": "--",
-    "…": r"\ldots{}",
-} | {character: f"\\{character}" for character in "{}$&#%_"}
-
-
-def to_latex(table: Table) -> str:
-    """A table environment with the rules of the package booktabs."""
-    header, *rows = [" & ".join(map(escape_latex, row)) + r" \\" for row in (table.header, *table.rows)]
-    caption = [rf"\caption{{{escape_latex(table.caption)}}}"] if table.caption else []
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        r"\footnotesize",  # the tables are wide
-        r"\setlength{\tabcolsep}{4pt}",
-        *caption,
-        rf"\begin{{tabular}}{{{table.alignment}}}",
-        r"\toprule",
-        header,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """One line of text for LaTeX."""
-    return "".join(LATEX.get(character, character) for character in one_line(text))
