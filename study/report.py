@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from minbert.files import write_json, write_text
 from minbert.report.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html
-from minbert.report.figure_files import unique_file_name
 from minbert.report.formats import format_duration, join, plural
 from minbert.report.picture_style import save_picture
+from minbert.report.texts import unique_file_name
 from study import tables
 from study.comparisons import measure_cells
 from study.curves import MOST_BANDS, best_figure, curve_figure, loss_figure

@@ -58,9 +58,14 @@ def run_curves(log: Sequence[dict], history: Sequence[dict], tasks: Sequence[str
 
 
 def in_order(quantities: Iterable[Quantity]) -> list[Quantity]:
-    """The quantities in the order of the panels."""
+    """The quantities in the order of the panels: those of the whole run by kind, then those of each task together."""
     order = list(KINDS)
-    return sorted(quantities, key=lambda quantity: (order.index(quantity.kind), quantity.part))
+
+    def position(quantity: Quantity) -> tuple:
+        task = quantity.part if quantity.is_of_one_task else ""
+        return task, order.index(quantity.kind), quantity.part
+
+    return sorted(quantities, key=position)
 
 
 def log_points(log: Sequence[dict], tasks: Sequence[str]) -> Iterable[tuple[Quantity, object, object]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from minbert.errors import InputError
 from minbert.report.curves import Curve, Quantity, run_curves
-from minbert.report.figure_files import unique_file_name
 from minbert.report.reported_run import ReportedRun
+from minbert.report.texts import unique_file_name
 
 
 class EventFiles:

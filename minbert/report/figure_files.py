@@ -1,6 +1,5 @@
 """FigureFiles: the files of a figure or a report. Tables as TSV, pictures as PNG and SVG, each whole or not at all."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -37,14 +36,3 @@ def tsv_value(value: object) -> str:
     if value is None or value != value:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else visible(str(value))
-
-
-def unique_file_name(text: str, taken: set[str]) -> str:
-    """A name of plain characters that is not in `taken`, and that is put there."""
-    plain = re.sub(r"[^A-Za-z0-9._]+", "-", text)
-    unique, count = plain, 1
-    while unique.lower() in taken:  # some systems do not distinguish A and a
-        count += 1
-        unique = f"{plain}-{count}"
-    taken.add(unique.lower())
-    return unique

@@ -8,12 +8,12 @@ import torch
 from minbert.files import write_text
 from minbert.report.curves import Curve, Quantity, in_order, run_curves
 from minbert.report.document import Block, Code, Heading, Paragraph, Picture, Table, to_html
-from minbert.report.figure_files import FigureFiles, unique_file_name
+from minbert.report.figure_files import FigureFiles
 from minbert.report.formats import format_number
 from minbert.report.pictures import curves_figure
 from minbert.report.reported_run import ReportedRun
 from minbert.report.run_section import RunSection
-from minbert.report.texts import visible
+from minbert.report.texts import unique_file_name, visible
 
 
 class Report:

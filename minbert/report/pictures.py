@@ -26,6 +26,7 @@ MOST_NUMBERS = 12  # classes: with more of them no number fits into a field
 MOST_NAMES = 40  # classes: with more of them the names overlap
 MANY_POINTS = 5000  # more points are drawn as pixels: as shapes they would make a huge SVG file
 SHORT_NAME = 16  # characters of a class
+PALE = "#CFE3F2"  # bars behind points
 
 
 def curves_figure(curves: Mapping[str, Mapping[Quantity, Curve]], quantities: Sequence[Quantity]) -> Figure:
@@ -40,7 +41,12 @@ def curves_figure(curves: Mapping[str, Mapping[Quantity, Curve]], quantities: Se
             axes.set(xlabel=quantity.unit)
             axes.set_title(label(quantity.title), loc="left")
             axes.grid()
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            if quantity.kind == "lr":
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            low, high = axes.get_xlim()
+            if high - low < 1:  # a single point would get ticks at parts of a step
+                axes.set_xlim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
         for axes in panels[len(quantities) :]:
             axes.remove()
         add_legend(figure, [Line2D([], [], linewidth=1.6, markersize=5, label=label(name), **line_style(i))
@@ -79,7 +85,7 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str], title: str) -> Fi
         if classes <= MOST_NUMBERS:
             for i, j in np.ndindex(classes, classes):
                 text = f"{counts[i, j]}\n{100 * shares[i, j]:.0f} %"
-                axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.55 else INK)
+                axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.65 else INK)
         return figure
 
 
@@ -97,7 +103,7 @@ def calibration_figure(bins: Sequence[Bin], error: float, title: str) -> Figure:
         figure = new_figure(height=4.6, width=NARROW)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         look = {"width": bins[0].high - bins[0].low, "align": "edge", "edgecolor": "white"}
-        upper.bar([b.low for b in filled], [b.accuracy for b in filled], color=COLORS[4], label="accuracy", **look)
+        upper.bar([b.low for b in filled], [b.accuracy for b in filled], color=PALE, **look)
         upper.plot([left, 1], [left, 1], color=INK, linestyle="--", linewidth=1.2)
         upper.plot([b.confidence for b in filled], [b.accuracy for b in filled], "o", color=COLORS[0], markersize=6)
         upper.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(left, 1))
@@ -108,8 +114,8 @@ def calibration_figure(bins: Sequence[Bin], error: float, title: str) -> Figure:
         lower.bar([b.low for b in filled], [b.number for b in filled], color=GREY, **look)
         lower.set(xlabel="confidence", ylabel="examples")
         lower.yaxis.get_major_locator().set_params(integer=True, nbins=3)
-        entries = [("points of the bins", {"color": COLORS[0], "marker": "o", "linestyle": "none"}),
-                   ("perfect", {"color": INK, "linestyle": "--"})]  # fmt: skip
+        entries = [("the examples of one bin", {"color": COLORS[0], "marker": "o", "linestyle": "none"}),
+                   ("perfectly calibrated", {"color": INK, "linestyle": "--"})]  # fmt: skip
         add_legend(figure, [Line2D([], [], label=text, **look) for text, look in entries])
         return figure
 

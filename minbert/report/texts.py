@@ -1,5 +1,6 @@
 """Texts of data in a report: they can hold anything."""
 
+import re
 import unicodedata
 
 LONGEST = 600  # characters of a text; the line number leads to the whole of it
@@ -25,3 +26,14 @@ def is_unseen(character: str) -> bool:
 def cut(text: str, longest: int = LONGEST) -> str:
     """The start of a long text, with … at its end."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def unique_file_name(text: str, taken: set[str]) -> str:
+    """A name of plain characters that is not in `taken`, and that is put there."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", text)
+    unique, count = plain, 1
+    while unique.lower() in taken:  # some systems do not distinguish A and a
+        count += 1
+        unique = f"{plain}-{count}"
+    taken.add(unique.lower())
+    return unique
