@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.factories import WORDS, write_rows
 
 import multitask
 import train
+from minbert.files import write_text
 
 QUICK = "--batch-size 8 --max-length 32 --lr 1e-2 --device cpu --precision fp32".split()
 LABELS = ["bad", "fine", "good"]
@@ -62,10 +64,24 @@ def make_run(model_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def rte(make_run, data_folder) -> Path:
+def rte_data(tmp_path_factory) -> Path:
+    """RTE with 120 and 40 examples. Each text is there twice, with both labels: half of any answers are mistakes."""
+    folder = tmp_path_factory.mktemp("glue")
+    labels = ["entailment", "not_entailment"]
+    for split, size in (("train", 120), ("dev", 40)):
+        rows = [["index", "sentence1", "sentence2", "label"]]
+        for i in range(size):
+            rows.append([str(i + 100), " ".join(["red", "green"][i // 2 % 2] for _ in range(i // 2 % 7 + 1)),
+                         f"{WORDS[i // 2 % 17]}", labels[i % 2]])  # fmt: skip
+        write_rows(folder / "RTE" / f"{split}.tsv", rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rte(make_run, rte_data) -> Path:
     """Two classes, two epochs of 15 steps, SMART's penalties, train scores, 25 of 40 dev examples."""
     flags = "--epochs 2 --option smart --evaluate dev train --dev-size 25".split()
-    return make_run("rte-smart-seed0", "--data", str(data_folder), *flags)
+    return make_run("rte-smart-seed0", "--data", str(rte_data), *flags)
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +106,15 @@ def multi(make_run, course) -> Path:
 def copy(tmp_path):
     """A copy of a run folder, which a test may change."""
     return lambda folder, name="copy": Path(shutil.copytree(folder, tmp_path / name))
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch):
+    """Pictures are made, but not drawn, which takes most of the time of a report."""
+
+    def save(figure, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in ("png", "svg"):
+            write_text(path.with_name(f"{path.name}.{suffix}"), "<svg/>")
+
+    monkeypatch.setattr("minbert.report.figure_files.save_picture", save)
