@@ -73,11 +73,11 @@ h2 { border-bottom: 1px solid #bbb; padding-bottom: .3rem; }
 .table { overflow-x: auto; margin: 1.2rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption, figcaption { text-align: left; font-size: .9rem; color: #444; padding: .4rem 0; caption-side: bottom; }
-th, td { padding: .25rem .7rem; white-space: nowrap; }
+th, td { padding: .25rem .7rem; white-space: nowrap; vertical-align: top; }
 thead th { border-top: 2px solid; border-bottom: 1px solid; }
 tbody tr:last-child td { border-bottom: 2px solid; }
 .l { text-align: left; } .r { text-align: right; }
-.t { text-align: start; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; vertical-align: top; }
+.t { text-align: start; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 figure { margin: 1.2rem 0; }
 figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 pre { overflow-x: auto; padding: .8rem; background: #f2f2f2; border-radius: 4px; }

@@ -76,8 +76,11 @@ class Report:
         yield Heading("Learning curves")
         if not rows:
             yield Paragraph("The log has no row yet: a run writes one for every ten steps.")
-        caption = "Loss, penalties and gradient norm are those of the log: means over the steps between two rows. "
-        yield from self.curve_picture("curves", curves, False, caption + "The dev score follows each epoch.")
+        caption = (
+            "Loss and penalties are means over the steps between two rows of the log. Learning rate and gradient norm "
+            "(before clipping) are those of the last of these steps. The dev score follows each epoch."
+        )
+        yield from self.curve_picture("curves", curves, False, caption)
         yield from self.curve_picture("curves-of-tasks", curves, True, "The same for each task of several.")
 
     def curve_picture(

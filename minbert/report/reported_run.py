@@ -46,8 +46,11 @@ class ReportedRun:
         """A user's own task with the folder of its files: that of the original task file, or `data`."""
         if not task.own:
             return task
-        originals = {name: path for path, name in self.saved["task_files"].items()}
-        return replace(task, folder="" if data else str(Path(originals[task.name + SUFFIX]).parent))
+        originals = {name: path for path, name in self.saved.get("task_files", {}).items()}
+        if data:
+            return replace(task, folder="")
+        original = originals.get(task.name + SUFFIX)
+        return replace(task, folder=str(Path(original).parent)) if original else task
 
     def refresh(self) -> None:
         """Read again what a run writes while it goes on. Raises InputError if the folder or its metrics are no more."""

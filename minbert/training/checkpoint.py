@@ -143,9 +143,13 @@ def sha256(path: Path) -> str:
 def read_history(folder: Path) -> list[dict]:
     """The scores of each epoch so far, from the last checkpoint in this folder. [] if there is none that can be read.
 
-    Another process may be at work on the run, and may remove the file meanwhile.
+    Another process may be at work on the run, and may remove the file or the folder meanwhile.
     """
-    for path in reversed(Checkpoints(folder).files()):
+    try:
+        files = Checkpoints(folder).files()
+    except OSError:
+        return []
+    for path in reversed(files):
         try:
             with safe_open(path, "pt") as file:
                 return list(json.loads(file.metadata()["values"])["loop"]["history"])
