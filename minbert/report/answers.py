@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from minbert import metrics
 from minbert.data.dataset import Dataset
@@ -75,7 +76,11 @@ def same_examples(run: ReportedRun, task: Task, split: str, examples: Examples) 
 def answers_of_model(model: TextModel, task: Task, split: str, examples: Examples, device: torch.device) -> Answers:
     """Compute the answers. Raises InputError if one is not a finite number."""
     dataset = Dataset(task, examples, model.tokenizer, model.max_length)
-    logits = predict_logits(model.model, dataset, BATCH_SIZE, Runtime(device))
+    bar = tqdm(total=len(dataset), desc=f"{task.name} {split}", leave=False, disable=None, dynamic_ncols=True)
+    with bar:  # nothing is shown where stderr is no terminal
+        logits = predict_logits(
+            model.model, dataset, BATCH_SIZE, Runtime(device), lambda done, total: bar.update(done - bar.n)
+        )
     if not np.isfinite(logits).all():
         raise InputError("an output of the model is not a finite number")
     predictions = metrics.predictions_from_logits(task, logits)

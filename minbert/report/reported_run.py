@@ -10,7 +10,7 @@ from minbert.files import read_json_object
 from minbert.report.metrics_file import read_metrics
 from minbert.task import Task
 from minbert.training.checkpoint import read_history
-from minbert.training.run_folder import is_locked
+from minbert.training.lock import is_locked
 from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import read_log
 from minbert.training.text_model import read_run_settings
