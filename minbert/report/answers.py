@@ -11,6 +11,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.predictions import read_predictions, read_probabilities
 from minbert.data.readers import Example, Examples
 from minbert.errors import InputError
+from minbert.report.curves import fields
 from minbert.report.reported_run import ReportedRun
 from minbert.task import Task
 from minbert.training.evaluation import predict_logits
@@ -68,8 +69,7 @@ def read_answers(run: ReportedRun, device: torch.device) -> tuple[list[Answers],
 
 def same_examples(run: ReportedRun, task: Task, split: str, examples: Examples) -> bool:
     """Whether the data are those of the run, as far as its settings.json tells."""
-    fingerprint = run.saved.get("fingerprint") or {}
-    before = fingerprint.get(f"the {split} data of {task.name}")
+    before = fields(run.saved.get("fingerprint")).get(f"the {split} data of {task.name}")
     return before is None or before == hash_examples(examples)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from support.report_pages import Page, files_of, read_tsv, report
 
 from minbert.metrics import pearson, spearman
+from minbert.report.__main__ import check_arguments, make_parser
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("quick_pictures")]
 
 
@@ -190,6 +193,16 @@ def other_settings(folder: Path) -> None:
     (folder / "settings.json").write_text('{"learning_rate": 1}')
 
 
+def change_settings(**values):
+    """Spoil single values of settings.json."""
+
+    def change(folder: Path) -> None:
+        path = folder / "settings.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
 def settings_without_json(folder: Path) -> None:
     (folder / "settings.json").write_text("[" * 100_000)
 
@@ -208,6 +221,11 @@ def damaged_model(folder: Path) -> None:
         (no_settings, "is not a run folder: it has no settings.json"),
         (other_settings, "settings.json lacks"),
         (settings_without_json, "settings.json is not valid JSON"),
+        (change_settings(task_files=[]), "settings.json does not hold the settings of a run: task_files is []"),
+        (change_settings(task_files={"a": 3}), "settings.json does not hold the settings of a run: task_files is"),
+        (change_settings(task=["rte"]), "settings.json does not hold the settings of a run: task is"),
+        (change_settings(tasks=None), "settings.json"),
+        (change_settings(tasks=[["rte"]]), "settings.json"),
         (other_metrics, "is not that of a finished run"),
         (damaged_model, "model.safetensors"),
     ],
@@ -262,3 +280,11 @@ def test_without_matplotlib_one_line_says_what_to_install(rte, monkeypatch, caps
     monkeypatch.setattr("minbert.report.requirements.find_spec", lambda name: None)
     assert report(rte) == 2
     assert capsys.readouterr().err == "minbert.report: matplotlib missing: pip install -r requirements-study.txt\n"
+
+
+def test_the_commands_of_the_documents_are_read():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs" / "report.md"))
+    commands = re.findall(r"python -m minbert\.report ([^#\n`]*)", text)
+    assert len(commands) >= 6
+    for line in commands:
+        check_arguments(make_parser().parse_args(shlex.split(line)))
