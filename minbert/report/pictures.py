@@ -41,12 +41,9 @@ def curves_figure(curves: Mapping[str, Mapping[Quantity, Curve]], quantities: Se
             axes.set(xlabel=quantity.unit)
             axes.set_title(label(quantity.title), loc="left")
             axes.grid()
-            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # one epoch is one tick
             if quantity.kind == "lr":
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            low, high = axes.get_xlim()
-            if high - low < 1:  # a single point would get ticks at parts of a step
-                axes.set_xlim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
         for axes in panels[len(quantities) :]:
             axes.remove()
         add_legend(figure, [Line2D([], [], linewidth=1.6, markersize=5, label=label(name), **line_style(i))
