@@ -3,10 +3,10 @@
 import sys
 
 from minbert.errors import InputError
-from study.requirements import check_requirements
+from minbert.report.requirements import check_libraries
 
 try:
-    check_requirements()  # here, because each script imports matplotlib in its first lines
+    check_libraries("scipy", "matplotlib")  # here, because each script imports matplotlib in its first lines
 except InputError as error:
     print(f"papers: {error}", file=sys.stderr)
     raise SystemExit(2) from None

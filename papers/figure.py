@@ -9,49 +9,20 @@ A script has a function `draw(args, files)`, and this `main`:
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from minbert.command_line import Parser, is_utf8
 from minbert.errors import InputError, reason
-from minbert.files import write_text
+from minbert.report.figure_files import FigureFiles
 from minbert.training.runtime import setup
 from papers.finished_run import FinishedRun
-from study.picture_style import save_picture
 
 T = TypeVar("T")
-
-
-class FigureFiles:
-    """The files of one figure, in one folder: tables as TSV, pictures as PNG and SVG."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.written: list[Path] = []
-
-    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write name.tsv. Floats have six significant digits, None and NaN are empty."""
-        lines = ["\t".join(columns), *("\t".join(map(tsv_value, row)) for row in rows)]
-        path = self.folder / f"{name}.tsv"
-        write_text(path, "".join(line + "\n" for line in lines))
-        self.written.append(path)
-
-    def write_picture(self, name: str, figure: Figure) -> None:
-        """Write name.png and name.svg. The figure is from study.picture_style.new_figure."""
-        save_picture(figure, self.folder / name)
-        self.written.append(self.folder / f"{name}.png")
-
-
-def tsv_value(value: object) -> str:
-    """1.23457e-05 for a float, nothing for None and NaN."""
-    if value is None or value != value:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def figure_parser(program: str, description: str, runs: str | None = "+") -> Parser:

@@ -12,19 +12,19 @@ from minbert import weights
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.errors import InputError
-from minbert.files import read_json_object
 from minbert.hub import find_model
+from minbert.report.metrics_file import read_metrics
 from minbert.task import Batch, Task
 from minbert.tokenizer import Tokenizer
 from minbert.training.inputs import Inputs, read_rows, size_of
 from minbert.training.settings import CommonSettings
+from minbert.training.step_lines import read_log
 from minbert.training.text_model import load_run, read_run_settings
 from regularizers import build
 from study.collect import load_row
 from study.plan import Run
-from study.results import Row, is_number, read_log
+from study.results import Row
 
-NEEDED = {"kept_epoch", "majority", "train_loss", "seconds", "failure", "metrics"}  # of metrics.json, with other types
 # Settings in which the runs of one recipe may differ: the seeds, and what does not change the training.
 FREE = (
     "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "record", "record_every", "predict",
@@ -41,8 +41,7 @@ class FinishedRun:
     def __init__(self, folder: Path | str):
         """Raises InputError if there is no finished run."""
         self.folder = Path(folder)
-        self.metrics = read_json_object(self.folder / "metrics.json")
-        check_metrics(self.metrics, self.folder / "metrics.json")
+        self.metrics = read_metrics(self.folder)
         self.settings: CommonSettings = read_run_settings(self.folder)
         self.inputs = Inputs()
 
@@ -102,18 +101,6 @@ class FinishedRun:
         """The tokenized examples of a split, with the run's own --train-size and --dev-size."""
         task, s = task or self.tasks[0], self.settings
         return Dataset(task, read_rows(task, s.data, split, size_of(split, s)), self.tokenizer, s.max_length)
-
-
-def check_metrics(metrics: dict, path: Path) -> None:
-    """Raise InputError if a metrics.json lacks what the figures read, for example that of another program."""
-    try:
-        epochs = [(entry["epoch"], entry["dev"]["score"]) for entry in metrics["history"] or []]
-        numbers = [number for epoch in epochs for number in epoch]
-        complete = isinstance(metrics["failed"], bool) and (metrics["score"] is None or is_number(metrics["score"]))
-    except (KeyError, TypeError):
-        complete, numbers = False, []
-    if not complete or not all(map(is_number, numbers)) or not set(metrics) >= NEEDED:
-        raise InputError(f"{path} is not that of a finished run of train.py or multitask.py")
 
 
 def check_runs(runs: Sequence[FinishedRun]) -> None:

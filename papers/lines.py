@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from minbert.classifier import SentenceModel
+from minbert.report.picture_style import add_legend, label, line_style, new_figure, style
 from papers import finished_run
 from papers.finished_run import FinishedRun, check_kept, check_models, group_by_recipe
 from study.curves import MOST_BANDS, Curve, draw_mean_curve
-from study.picture_style import add_legend, label, line_style, new_figure, style
 
 
 class Panel(NamedTuple):

@@ -18,6 +18,7 @@ from pathlib import Path
 from minbert.command_line import Parser, is_utf8
 from minbert.errors import InputError
 from minbert.hub import find_model
+from minbert.report.requirements import check_libraries
 from minbert.training.inputs import Inputs
 from minbert.training.runtime import choose_device, setup
 from minbert.weights import weight_files
@@ -26,7 +27,6 @@ from study.folder import ERROR, StudyFolder
 from study.live import ProgressDisplay
 from study.plan import Run, Study, choose_shard, load_study
 from study.pool import Pool
-from study.requirements import check_requirements
 from study.study_file import Overrides
 
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         if args.list:
             print_list(display)
             return 0
-        check_requirements()
+        check_libraries("scipy", "matplotlib")
         if not args.report:
             check_inputs(runs)
             folder.create()

@@ -9,10 +9,11 @@ import numpy as np
 from minbert.data.predictions import read_predictions
 from minbert.errors import InputError
 from minbert.files import read_json_object
+from minbert.report.formats import join
+from minbert.training.step_lines import is_number
 from study.folder import FINISHED, NOT_COMPARED, ROOT, StudyFolder
-from study.formats import join
 from study.plan import Run, Study, settings_fields
-from study.results import Cell, Numbers, Row, StudyInfo, is_number
+from study.results import Cell, Numbers, Row, StudyInfo
 from study.seed_effects import agreement
 from study.study_file import StudyFile, scored_names
 

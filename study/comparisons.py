@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from minbert.training.step_lines import is_number
 from study import seed_effects, statistics
-from study.results import Cell, Numbers, Result, find_point, is_number
+from study.results import Cell, Numbers, Result, find_point
 
 TESTS = ("welch_p", "mann_whitney_p", "levene_p")
 

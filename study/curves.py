@@ -7,8 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from study.picture_style import FAILED, add_legend, line_style, name_lines, new_figure, style
-from study.results import Cell, Result, Row, is_number, read_log
+from minbert.report.picture_style import FAILED, add_legend, line_style, new_figure, style
+from minbert.training.step_lines import is_number, read_log
+from study.cell_names import name_lines
+from study.results import Cell, Result, Row
 from study.seed_effects import expected_best
 
 Curve = dict[int, float]  # epoch or step -> value of one run

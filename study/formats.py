@@ -1,10 +1,9 @@
-"""How numbers, settings and names look in a report."""
+"""How scores, settings and names look in the report of a study."""
 
 from collections.abc import Sequence
 
+from minbert.report.formats import MISSING
 from study.results import Cell, Result
-
-MISSING = "–"
 
 
 def format_points(value: float | None, sign: bool = False) -> str:
@@ -37,11 +36,6 @@ def format_p_equation(p: float) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def format_number(value: float | None, digits: int = 2) -> str:
-    """A number that is no score, such as Cohen's d."""
-    return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
 def format_share(value: float | None) -> str:
     """31 %"""
     return MISSING if value is None else f"{100 * value:.0f} %"
@@ -68,14 +62,6 @@ def format_float(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def format_duration(seconds: float) -> str:
-    """41 seconds, or 3:07 (hours:minutes)."""
-    if seconds < 60:
-        return plural(round(seconds), "second")
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02d} (hours:minutes)"
-
-
 def describe_point(point: dict[str, object], names: Sequence[str] | None = None) -> str:
     """lr 1e-4, epochs 3; with `names`, only these settings."""
     return ", ".join(
@@ -93,13 +79,3 @@ def name_baseline(result: Result) -> str:
     """The baseline's settings are named only where they differ from the cell's."""
     baseline = result.baseline.cell
     return baseline.method if baseline.point == result.cell.point else name_cell(baseline)
-
-
-def plural(count: int, noun: str) -> str:
-    """1 run, 2 runs"""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def join(texts: Sequence[str]) -> str:
-    """a, b and c"""
-    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)

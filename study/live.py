@@ -7,9 +7,9 @@ from collections import Counter
 from tqdm import tqdm
 
 from minbert.files import read_json_object
+from minbert.training.step_lines import read_log
 from study.folder import ERROR, FINISHED, StudyFolder
 from study.plan import Run
-from study.results import read_log
 
 ERASE_LINE_ABOVE = "\x1b[1A\x1b[2K"  # the cursor goes up a line, and the line is cleared
 

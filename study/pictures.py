@@ -11,22 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from minbert.report.picture_style import COLORS, FAILED, GREY, INK, PAPER, WIDTH, add_legend, label, new_figure, style
+from minbert.training.step_lines import is_number
+from study.cell_names import name_lines, varied_settings
 from study.formats import describe_point, format_points, format_setting
-from study.picture_style import (
-    COLORS,
-    FAILED,
-    GREY,
-    INK,
-    PAPER,
-    WIDTH,
-    add_legend,
-    label,
-    name_lines,
-    new_figure,
-    style,
-    varied_settings,
-)
-from study.results import Cell, Result, is_number
+from study.results import Cell, Result
 
 
 def box_figure(results: Sequence[Result]) -> Figure | None:

@@ -7,13 +7,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from minbert.files import write_json, write_text
+from minbert.report.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html
+from minbert.report.formats import format_duration, join, plural
+from minbert.report.picture_style import save_picture
+from minbert.report.texts import unique_file_name
 from study import tables
 from study.comparisons import measure_cells
 from study.curves import MOST_BANDS, best_figure, curve_figure, loss_figure
-from study.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_latex, to_markdown
 from study.export import make_summary, results_csv
-from study.formats import format_duration, join, plural
-from study.picture_style import save_picture
+from study.latex import to_latex
+from study.markdown import to_markdown
 from study.pictures import box_figure, heat_figures
 from study.results import Cell, Result, StudyInfo
 from study.summary import summarize_in_words
@@ -45,12 +48,7 @@ class PictureFolder:
         """Save a picture and yield its block. No figure gives nothing."""
         if figure is None:
             return
-        plain = re.sub(r"[^A-Za-z0-9._]+", "-", f"{kind}-{name}")
-        unique, count = plain, 1
-        while unique.lower() in self.names:  # some systems do not distinguish A and a
-            count += 1
-            unique = f"{plain}-{count}"
-        self.names.add(unique.lower())
+        unique = unique_file_name(f"{kind}-{name}", self.names)
         save_picture(figure, self.out / "pictures" / unique)
         yield Picture(Path("pictures") / f"{unique}.png", caption, f"{kind} of {name}")
 

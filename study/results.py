@@ -2,8 +2,6 @@
 each cell with its statistics, and the facts about the whole study. Nothing here needs scipy or matplotlib.
 """
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,28 +107,6 @@ class StudyInfo:
     method_settings: dict[tuple[str, str], dict[str, list]]
     machine: dict[str, str]  # versions, device and precision
     seconds: float  # of training, the sum over the runs
-
-
-def read_log(folder: Path) -> list[dict]:
-    """The rows of a run's log.jsonl. A missing file, and lines that are not whole, give nothing."""
-    try:
-        lines = (folder / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # a run that was killed can leave half a line
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
-def is_number(value: object) -> bool:
-    """A finite number?"""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def find_point(point: dict[str, object], points: Sequence[dict[str, object]]) -> int | None:

@@ -4,15 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from study.formats import (
-    format_interval,
-    format_p_equation,
-    format_points,
-    join,
-    name_baseline,
-    name_cell,
-    plural,
-)
+from minbert.report.formats import join, plural
+from study.formats import format_interval, format_p_equation, format_points, name_baseline, name_cell
 from study.results import Cell, Result, Row
 
 FEW = 4  # comparisons that the paragraph describes one by one; of more it names the significant ones, counts the others

@@ -3,18 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from study.document import Table
-from study.formats import (
-    MISSING,
-    format_interval,
-    format_number,
-    format_p_value,
-    format_points,
-    format_setting,
-    format_share,
-    name_baseline,
-    plural,
-)
+from minbert.report.document import Table
+from minbert.report.formats import MISSING, format_number, plural
+from study.formats import format_interval, format_p_value, format_points, format_setting, format_share, name_baseline
 from study.results import Cell, Result
 from study.study_file import PAPER_KEYS
 

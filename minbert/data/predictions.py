@@ -222,7 +222,29 @@ def read_predictions(folder: Path, task: str, split: str) -> list[str] | None:
 
 def read_own_predictions(path: Path) -> list[str]:
     """The column prediction of a file that write_own_predictions wrote. Raises InputError if it is no such file."""
+    return [row[1] for row in read_own_rows(path)[1:]]
+
+
+def read_own_rows(path: Path) -> list[list[str]]:
+    """The header and the rows of a file that write_own_predictions wrote. Raises InputError if it is no such file."""
     rows = list(csv.reader(line for _, line in read_lines(path)))
     if rows[0][:2] != ["id", "prediction"] or any(len(row) != len(rows[0]) for row in rows):
         raise InputError(f"{path} does not hold predictions")
-    return [row[1] for row in rows[1:]]
+    return rows
+
+
+def read_probabilities(folder: Path, task: Task, split: str) -> np.ndarray | None:
+    """The probabilities [N,C] that a run wrote for one split. Only files of a user's own task have them: None else.
+
+    Raises InputError if the file is not one that write_predictions wrote for this task.
+    """
+    path = own_path(folder, task.name, split)
+    if not task.labels or not path.exists():
+        return None
+    header, *rows = read_own_rows(path)
+    try:
+        if header[2:] != list(task.labels):
+            raise ValueError
+        return np.array([[float(value) for value in row[2:]] for row in rows])
+    except ValueError:
+        raise InputError(f"{path} does not hold the probabilities of {', '.join(task.labels)}") from None

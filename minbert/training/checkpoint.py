@@ -138,3 +138,21 @@ def step_of(path: Path) -> int:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_history(folder: Path) -> list[dict]:
+    """The scores of each epoch so far, from the last checkpoint in this folder. [] if there is none that can be read.
+
+    Another process may be at work on the run, and may remove the file or the folder meanwhile.
+    """
+    try:
+        files = Checkpoints(folder).files()
+    except OSError:
+        return []
+    for path in reversed(files):
+        try:
+            with safe_open(path, "pt") as file:
+                return list(json.loads(file.metadata()["values"])["loop"]["history"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return []

@@ -1,4 +1,4 @@
-"""StepLines: a file with one line of JSON for each of some steps, such as log.jsonl."""
+"""StepLines: a file with one line of JSON for each of some steps, such as log.jsonl; and how it is read again."""
 
 import json
 import math
@@ -28,12 +28,9 @@ class StepLines:
 
 
 def is_before(line: str, step: int) -> bool:
-    """Whether a line is whole and of an earlier step. (A run that was killed can leave half a line.)"""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] < step
+    """Whether a line is whole and of an earlier step."""
+    row = read_row(line)
+    return row is not None and isinstance(row.get("step"), int) and row["step"] < step
 
 
 def finite(value: Any) -> Any:
@@ -41,3 +38,26 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The rows of a run's log.jsonl. A missing file, and lines that are not whole, give nothing."""
+    try:
+        lines = (folder / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [row for line in lines if (row := read_row(line)) is not None]
+
+
+def read_row(line: str) -> dict | None:
+    """The row of a line, or None for anything else. (A run that was killed can leave half a line.)"""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def is_number(value: object) -> bool:
+    """A finite number?"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -109,10 +110,25 @@ def read_run_settings(folder: Path, from_copies: bool = False) -> CommonSettings
     `from_copies` takes task files from the run's own copies: labels and metrics are known without the user's data.
     """
     saved = read_json_object(folder / "settings.json")
-    copies = {path: str(folder / name) for path, name in saved.get("task_files", {}).items()} if from_copies else {}
+    copies = read_task_copies(folder, saved) if from_copies else {}
+
+    def find(name: Any) -> Any:  # what is no text is refused by read_settings
+        return copies.get(name, name) if isinstance(name, str) else name
+
     if "tasks" in saved:
-        return read_settings(MultitaskSettings, folder, tasks=[copies.get(name, name) for name in saved["tasks"]])
-    return read_settings(Settings, folder, task=copies.get(saved.get("task"), saved.get("task")))
+        names = saved["tasks"]
+        return read_settings(
+            MultitaskSettings, folder, tasks=list(map(find, names)) if isinstance(names, list) else names
+        )
+    return read_settings(Settings, folder, task=find(saved.get("task")))
+
+
+def read_task_copies(folder: Path, saved: dict) -> dict[str, str]:
+    """The path of each task file of the user -> that of its copy in the run folder. Raises InputError."""
+    files = saved.get("task_files", {})
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise InputError(f"{folder / 'settings.json'} does not hold the settings of a run: task_files is {files!r}")
+    return {path: str(folder / name) for path, name in files.items()}
 
 
 def insert_modules(model: SentenceModel, settings: CommonSettings) -> None:

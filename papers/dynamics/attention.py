@@ -31,8 +31,9 @@ from torch import Tensor
 
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
+from minbert.report.figure_files import FigureFiles
 from papers.dynamics.inside import attention_probabilities
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import batches
 from papers.lines import Panel, group_models, layer_figure, pretrained_and_trained
 

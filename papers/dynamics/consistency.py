@@ -34,11 +34,12 @@ from torch import Tensor
 
 from minbert.data.dataset import Dataset
 from minbert.errors import InputError
+from minbert.report.figure_files import FigureFiles
 from minbert.training.inputs import read_rows
 from papers.dynamics.attention import AXIS, attention_divergence
 from papers.dynamics.inside import TokenSample, hidden_states
 from papers.dynamics.svcca import Distance, add_svcca_flags, axis, drawn, layer_distances
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
 from papers.lines import Panel, group_models, layer_figure
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from minbert.bert import expand_attention_mask
 from minbert.classifier import SentenceModel
+from minbert.report.figure_files import FigureFiles
 from minbert.task import Batch
 from papers.dynamics.inside import TokenSample, hidden_states
 from papers.dynamics.svcca import (
@@ -37,7 +38,7 @@ from papers.dynamics.svcca import (
     drawn,
     leading_directions,
 )
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.lines import Panel, group_models, layer_figure, pretrained_and_trained
 
 

@@ -41,20 +41,13 @@ from minbert import metrics
 from minbert.classifier import SentenceModel
 from minbert.data.dataset import Dataset
 from minbert.errors import InputError
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import WIDTH, add_legend, label, line_style, new_figure, style
 from minbert.task import Batch
-from papers.figure import (
-    FigureFiles,
-    add_device_flags,
-    choose_device,
-    figure_parser,
-    positive,
-    progress,
-    run_figure,
-)
+from papers.figure import add_device_flags, choose_device, figure_parser, positive, progress, run_figure
 from papers.finished_run import FinishedRun, batches
 from papers.lines import group_runs
 from regularizers.perturbation import draw_noise
-from study.picture_style import WIDTH, add_legend, label, line_style, new_figure, style
 
 SHARE = 0.05  # of the noise's norm in the norm of the output
 MOST_CURVES = 8

@@ -26,13 +26,14 @@ import torch
 from matplotlib.figure import Figure
 
 from minbert.errors import InputError
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import WIDTH, add_legend, new_figure, style
 from minbert.training.evaluation import predict_logits
 from minbert.training.runtime import Runtime
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import FinishedRun, study_row
 from papers.lines import Panel, check_runs, group_runs, legend_entry
 from study.curves import MOST_BANDS, draw_mean_curve, loss_curve, score_curve
-from study.picture_style import WIDTH, add_legend, new_figure, style
 
 SCORE, LOSS, DEV_LOSS = "dev score (points)", "training loss", "dev loss, end of a run"
 UNITS = {SCORE: "epoch", LOSS: "step", DEV_LOSS: "epochs of the run"}

@@ -26,12 +26,13 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import GREY, INK, add_legend, label, line_style, new_figure, style
 from minbert.training.evaluation import Evaluator
 from minbert.training.runtime import Runtime
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import FinishedRun
 from papers.lines import group_runs
-from study.picture_style import GREY, INK, add_legend, label, line_style, new_figure, style
 from study.statistics import describe_gap, standard_deviation
 
 Scores = tuple[float, float]  # training score and dev score of one run, 0 to 1

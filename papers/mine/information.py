@@ -45,15 +45,16 @@ from matplotlib.lines import Line2D
 
 from minbert.classifier import SentenceModel
 from minbert.errors import InputError
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import GREY, add_legend, label, line_style, new_figure, style
 from minbert.task import Batch
-from papers.figure import FigureFiles, add_device_flags, choose_device, figure_parser, positive, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, positive, progress, run_figure
 from papers.finished_run import FinishedRun
 from papers.lines import group_runs
 from papers.mine.estimates import cls_states, information_by_binning, information_by_mine, shuffle_layers
 from regularizers import first_stage
 from regularizers.mutual_information import SMALLEST_BATCH
 from study.curves import MOST_BANDS, draw_mean_curve
-from study.picture_style import GREY, add_legend, label, line_style, new_figure, style
 
 BINS = (50_000, 30)  # D1
 CHANNELS = 5

@@ -26,12 +26,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from minbert.errors import InputError
-from papers.figure import FigureFiles, figure_parser, run_figure
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import GREY, WIDTH, add_legend, new_figure, style
+from papers.figure import figure_parser, run_figure
 from papers.finished_run import FinishedRun, group_by_recipe, study_row
 from papers.lines import legend_entry
 from study.collect import of_one_task
 from study.curves import MOST_BANDS, Curve, draw_mean_curve, score_curve
-from study.picture_style import GREY, WIDTH, add_legend, new_figure, style
 
 Curves = dict[str, dict[str, list[Curve]]]  # by task, then by the name of the line: a curve for each run
 

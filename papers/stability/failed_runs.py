@@ -26,11 +26,12 @@ from matplotlib.lines import Line2D
 
 from minbert import metrics
 from minbert.errors import InputError
-from papers.figure import FigureFiles, figure_parser, run_figure
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import GREY, INK, add_legend, new_figure, style
+from papers.figure import figure_parser, run_figure
 from papers.finished_run import FinishedRun, study_row
 from papers.stability.runs import KIND_COLORS, Group, group_runs
 from study.curves import Curve, loss_curve, mean_curve, score_curve
-from study.picture_style import GREY, INK, add_legend, new_figure, style
 
 LOSS, SCORE = "training loss", "dev score (points)"
 

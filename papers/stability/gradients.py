@@ -38,12 +38,13 @@ from matplotlib.lines import Line2D
 
 from minbert.errors import InputError
 from minbert.files import read_lines
-from papers.figure import FigureFiles, figure_parser, positive, run_figure
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import COLORS, DASHES, WIDTH, add_legend, make_logarithmic, new_figure, style
+from minbert.training.step_lines import is_number
+from papers.figure import figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
 from papers.stability.runs import PANEL, Group, group_runs
 from study.curves import Curve, mean_curve
-from study.picture_style import COLORS, DASHES, WIDTH, add_legend, make_logarithmic, new_figure, style
-from study.results import is_number
 
 WEIGHTS = (
     "attention.query", "attention.key", "attention.value", "attention.output", "feed_forward.up", "feed_forward.down",

@@ -20,10 +20,11 @@ import numpy as np
 
 from minbert import metrics
 from minbert.errors import InputError
-from papers.figure import FigureFiles, figure_parser, run_figure
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import make_logarithmic
+from papers.figure import figure_parser, run_figure
 from papers.finished_run import check_runs, check_same_task, group_by_recipe, study_row
 from study.curves import loss_figure
-from study.picture_style import make_logarithmic
 from study.results import Cell, Result, Row
 
 

@@ -47,13 +47,14 @@ from minbert.data.readers import Example, Examples
 from minbert.errors import InputError
 from minbert.files import read_lines
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import GREY, INK, WIDTH, add_legend, make_logarithmic, new_figure, style
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer
-from papers.figure import FigureFiles, add_device_flags, at_least, choose_device, figure_parser, progress, run_figure
+from papers.figure import add_device_flags, at_least, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import FinishedRun, check_kept, check_models, no_warnings
 from papers.stability.runs import KIND_COLORS, PANEL, Group, group_runs
 from sample.corpus import pairs
-from study.picture_style import GREY, INK, WIDTH, add_legend, make_logarithmic, new_figure, style
 
 SEED = 0
 SAMPLE_PAIRS = 500  # of the held-out text of sample/pretrain.py

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from minbert.report.picture_style import COLORS, FAILED, label
 from papers.finished_run import FinishedRun, check_runs, check_same_task, group_by_recipe
-from study.picture_style import COLORS, FAILED, label
 
 KINDS = ("failed", "successful")
 PANEL = 2.1  # inches: the smallest width of a panel whose title is that of a group

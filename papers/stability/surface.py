@@ -35,19 +35,11 @@ from torch.func import functional_call
 
 from minbert.classifier import SentenceModel
 from minbert.errors import InputError
+from minbert.report.figure_files import FigureFiles
+from minbert.report.picture_style import INK, new_figure, style
 from minbert.task import Batch
-from papers.figure import (
-    FigureFiles,
-    add_device_flags,
-    at_least,
-    choose_device,
-    figure_parser,
-    positive,
-    progress,
-    run_figure,
-)
+from papers.figure import add_device_flags, at_least, choose_device, figure_parser, positive, progress, run_figure
 from papers.finished_run import FinishedRun, batches, check_kept, check_models, check_runs, check_same_task
-from study.picture_style import INK, new_figure, style
 
 Parameters = Mapping[str, Tensor]
 Levels = Callable[[float, float], np.ndarray]

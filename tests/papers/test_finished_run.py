@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from minbert.errors import InputError
-from papers.figure import FigureFiles, figure_parser, run_figure, tsv_value
+from minbert.report.figure_files import FigureFiles, tsv_value
+from papers.figure import figure_parser, run_figure
 from papers.finished_run import (
     FinishedRun,
     batches,

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("data", "training", "submission", "sanity", "download")  # folders of minbert/
-COMMANDS = ("predict", "report", "export", "pretrain")  # files at the top of minbert/ that may import the rooms
+ROOMS = ("data", "training", "submission", "sanity", "download", "report")  # folders of minbert/
+COMMANDS = ("predict", "export", "pretrain")  # files at the top of minbert/ that may import the rooms
+# The files that draw. The other files of minbert/, train.py and multitask.py work without matplotlib.
+DRAWING = {f"minbert.report.{name}" for name in ("picture_style", "figure_files", "pictures", "run_section", "page")}
 SHARED = ("regularizers.perturbation", "regularizers.mutual_information")  # a method may import one of them
 PARTS = ("regularizers.estimators", "regularizers.first_stage")  # of mutual_information
 PROGRAMS = ("train", "multitask", "sample", "benchmarks", "examples", "study", "papers", "course", "tests")
@@ -62,7 +64,8 @@ def test_minbert_imports_no_method_and_no_program(module):
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name)])
 def test_a_room_imports_only_itself_and_data_and_the_files_at_the_top(module):
-    allowed = {"", "data", room_of(module)}
+    """The report also imports training/, whose run folders it reads."""
+    allowed = {"", "data", room_of(module)} | ({"training"} if room_of(module) == "report" else set())
     assert {room_of(name) for name in IMPORTS[module]} <= allowed
 
 
@@ -101,10 +104,25 @@ def test_importing_minbert_is_light():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_only_the_study_imports_scipy_and_matplotlib():
+def test_only_studies_and_reports_import_matplotlib_and_only_studies_scipy():
     for module, path in MODULES.items():
-        libraries = {name.split(".")[0] for name in imported(path)}
-        assert module.startswith("study.") or not libraries & {"scipy", "matplotlib"}, module
+        libraries = {name.split(".")[0] for name in imported(path)} & {"scipy", "matplotlib"}
+        assert module.startswith("study.") or not libraries - ({"matplotlib"} if module in DRAWING else set()), module
+
+
+def test_only_files_that_draw_import_files_that_draw():
+    """Else a file would need matplotlib without naming it. The command imports the page when it writes one."""
+    for module, names in IMPORTS.items():
+        if module.startswith("minbert.") and names & DRAWING:
+            assert module in DRAWING or module == "minbert.report.__main__", module
+
+
+def test_training_and_predicting_need_no_matplotlib():
+    """The report too starts without it, to say what is missing, and to write event files."""
+    modules = "train, multitask, minbert.predict, minbert.report.__main__, minbert.report.events"
+    code = f"import sys, {modules}; print([m for m in ('scipy', 'matplotlib', 'tensorboard') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_study_needs_neither_before_its_report():

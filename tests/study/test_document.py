@@ -1,4 +1,4 @@
-"""study/document.py: the blocks of a report in three formats."""
+"""minbert/report/document.py: the blocks of a report in three formats."""
 
 import re
 from html.parser import HTMLParser
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from study.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_latex, to_markdown
+from minbert.report.document import Code, Heading, Items, Paragraph, Picture, Table, to_html
+from study.latex import to_latex
+from study.markdown import to_markdown
 
 HOSTILE = r"""a|b <script>&amp; 50 % of $x_1$ *no* [link](u) `c` \ # {y}~^ "q" 'r'"""
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from study.formats import format_duration, format_p_equation, format_points, format_setting
+from minbert.report.formats import format_duration
+from study.formats import format_p_equation, format_points, format_setting
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The pictures of a study: what the artists of each picture show, and the files."""
 
-import io
 import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
-from matplotlib.transforms import Bbox
+from support.drawn_texts import drawn_texts
 from support.study_cells import make_cell, make_cells, make_grid, make_row
 
 from minbert.errors import escape
+from minbert.report.picture_style import COLORS, FAILED, INK, line_style, save_picture
 from study.comparisons import measure_cells
 from study.curves import best_figure, curve_figure, loss_curve, loss_figure, mean_curve
-from study.picture_style import COLORS, FAILED, INK, line_style, save_picture, style
 from study.pictures import box_figure, heat_figures
 from study.results import Cell, Result
 from study.seed_effects import expected_best
@@ -312,22 +311,6 @@ def many_methods(folder: Path, names: list[str]) -> list[Result]:
         rows = [make_row(folder / str(i), escape(name).replace("/", "-")[:30], s, x) for s, x in enumerate(scores)]
         cells.append(make_cell([replace(row, method=name) for row in rows], method=name))
     return measure_cells(cells, dict.fromkeys(names[1:], names[0]))
-
-
-def drawn_texts(figure: Figure, kind: str, monkeypatch) -> list[tuple[str, Bbox]]:
-    """(text, its rectangle as a share of the page) of each text that the picture has in a file of this kind."""
-    drawn, draw_text = [], Text.draw
-
-    def record(text: Text, renderer) -> None:
-        if text.get_visible() and text.get_text():
-            box = text.get_window_extent(renderer).transformed(figure.transFigure.inverted())
-            drawn.append((text.get_text(), box))
-        draw_text(text, renderer)
-
-    with style(), monkeypatch.context() as patch:
-        patch.setattr(Text, "draw", record)
-        figure.savefig(io.BytesIO(), format=kind)
-    return drawn
 
 
 def test_no_text_overlaps_with_twelve_long_names(tmp_path, monkeypatch):

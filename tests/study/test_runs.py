@@ -252,7 +252,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, model_folder, data, 
 
 
 def test_missing_libraries_are_named(tmp_path, model_folder, data, capsys, monkeypatch):
-    monkeypatch.setattr("study.requirements.find_spec", lambda name: None if name == "scipy" else object())
+    monkeypatch.setattr("minbert.report.requirements.find_spec", lambda name: None if name == "scipy" else object())
     file = write_study(tmp_path / "few.toml", model_folder, data, "[methods.plain]\n")
     assert main([str(file), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "study: scipy missing: pip install -r requirements-study.txt\n"

@@ -1,4 +1,4 @@
-"""The style that all pictures of a study share, and how a picture is saved.
+"""The style that the pictures of minbert.report, study/ and papers/ share, and how a picture is saved.
 
 Each picture is a matplotlib Figure that belongs to nothing else (no pyplot), so nothing is left behind.
 """
@@ -14,8 +14,6 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from minbert.files import write_file
-from study.formats import describe_point, name_cell
-from study.results import Cell
 
 WIDTH = 7.0  # inches. 700 pixels of a README show it at 100 pixels an inch, where a font of 9 pt is 12 pixels high.
 INK, GREY = "#222222", "#767676"
@@ -108,14 +106,6 @@ def label(text: str) -> str:
     return text
 
 
-def name_lines(cells: Sequence[Cell]) -> tuple[str, list[str]]:
-    """The title of a picture and the name of each cell in it. What all cells share is in the title alone."""
-    task, names = cells[0].task, varied_settings(cells)
-    if len(cells) > 1 and len({cell.method for cell in cells}) == 1:
-        return label(f"{cells[0].method} on {task}"), [label(describe_point(cell.point, names)) for cell in cells]
-    return label(task), [label(name_cell(cell, names)) for cell in cells]
-
-
 def add_legend(figure: Figure, handles: Sequence[object]) -> None:
     """A legend below the axes, with as many columns as fit beside each other."""
     if handles:
@@ -124,9 +114,3 @@ def add_legend(figure: Figure, handles: Sequence[object]) -> None:
         rows = -(-len(handles) // columns)
         columns = -(-len(handles) // rows)  # equally long rows
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6)
-
-
-def varied_settings(cells: Sequence[Cell]) -> list[str]:
-    """The settings that have several values in these cells, in order of first appearance. A missing one is a value."""
-    names = dict.fromkeys(name for cell in cells for name in cell.point)
-    return [name for name in names if len({repr(cell.point.get(name)) for cell in cells}) > 1]
