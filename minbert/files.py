@@ -4,8 +4,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from minbert.errors import InputError
+
+LONGEST_TEXT = 64 * 1024 * 1024  # of a line, of a field, and of a JSON or TOML file. Each is in memory at once.
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -34,11 +37,35 @@ def check_regular_file(path: Path) -> None:
         raise InputError(f"{path} is not a file but a pipe, a socket or a device")
 
 
+def read_text(path: Path) -> str:
+    """Read a whole file. Raises InputError for a pipe or more than LONGEST_TEXT, OSError and UnicodeDecodeError."""
+    check_regular_file(path)
+    with Path(path).open("rb") as file:
+        data = file.read(LONGEST_TEXT + 1)
+    if len(data) > LONGEST_TEXT:
+        raise InputError(f"{path} has more than {LONGEST_TEXT} bytes")
+    return data.decode("utf-8")
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for a key that appears twice, and RecursionError."""
+    return json.loads(text, object_pairs_hook=unique_keys)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} appears twice")
+    return values
+
+
 def read_json_object(path: Path) -> dict:
     """Read the one JSON object in a file. Raises InputError that names the file."""
-    check_regular_file(path)
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except OSError as error:
@@ -54,13 +81,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number, from 1, and the text of each line. Only a line feed ends a line: texts hold other separators.
     Byte order marks at the start are left out; some programs write two.
 
-    Raises InputError for a file that is empty, not UTF-8, or cannot be read.
+    Raises InputError for a file that is empty, not UTF-8, or cannot be read, or a line longer than LONGEST_TEXT.
     """
     check_regular_file(path)
     number = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_TEXT + 1), b""), start=1):
+                if len(line) > LONGEST_TEXT:
+                    raise InputError(f"{path}:{number} has more than {LONGEST_TEXT} bytes")
                 text = line.decode("utf-8").rstrip("\r\n")
                 yield number, text.lstrip("\ufeff") if number == 1 else text
     except UnicodeDecodeError:
