@@ -71,6 +71,10 @@ class Tokenizer:
                 f"the tokenizer has not encoded {len(inputs)} texts in {limit:.0f} seconds: a text is too long for it, "
                 "or a pattern in its tokenizer.json takes very long"
             ) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of the library's Rust code; it has no public name
+                raise
+            raise InputError(f"the tokenizer cannot encode a text: {first_line(error)}") from None
         return [Encoding(e.ids, e.type_ids) for e in encodings]
 
     def save(self, folder: Path, max_length: int | None = None) -> None:

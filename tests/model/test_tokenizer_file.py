@@ -159,6 +159,14 @@ def test_a_text_that_takes_very_long_to_encode_is_an_error(monkeypatch):
         endless.backend.end.set()
 
 
+def test_a_pattern_that_the_library_gives_up_on_is_an_error():
+    """The library panics: it prints lines of its own, and raises what is no Exception."""
+    backend = vocabulary_backend()
+    backend.normalizer = normalizers.Replace(Regex("^(a+)+$"), "b")
+    with pytest.raises(InputError, match="cannot encode a text: .*retry-limit-in-match"):
+        tokenizer.Tokenizer(backend)(["a" * 40 + "!"])
+
+
 def test_the_time_limit_grows_with_the_texts(monkeypatch):
     limits = []
     monkeypatch.setattr(tokenizer, "call_within", lambda limit, call: limits.append(limit) or call())
