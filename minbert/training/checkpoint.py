@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from minbert.errors import InputError, first_line, reason
 from minbert.training.state import TrainingState
+from minbert.training.state_check import check_tensors, check_values
 
 logger = logging.getLogger("minbert")
 FILE_NAME = re.compile(r"(\d+)-step(\d+)-[0-9a-f]{64}\.safetensors")
@@ -32,6 +34,7 @@ class Checkpoints:
         self.folder, self.steps, self.minutes, self.active = folder, steps, minutes, active
         self.last_step, self.last_time = 0, time.monotonic()
         self.damaged: list[Path] = []
+        self.unusable: Path | None = None  # what must be deleted before the run can go on
 
     def is_due(self, step: int) -> bool:
         """Whether enough steps or minutes have passed since the last checkpoint."""
@@ -84,14 +87,20 @@ class Checkpoints:
         path = next((path for path in reversed(files) if self.is_whole(path)), None)
         if path is None:
             if files:
-                raise InputError(f"{self.folder}: all checkpoints are damaged; delete the folder to start anew")
+                self.unusable = self.folder
+                raise InputError(
+                    f"{self.folder}: all checkpoints are damaged; delete this folder, and --resume starts from the "
+                    "beginning"
+                )
             return False
-        with safe_open(path, "pt") as file:
-            values = json.loads(file.metadata()["values"])
         try:
-            state.load(load_file(path), values)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other names, shapes or numbers of optimizers
-            raise InputError(f"{path} is of another model or method: {first_line(error)}") from None
+            tensors, values = read_checkpoint(path)
+            check_values(state, values)
+            check_tensors(state, tensors, values)
+        except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+            self.unusable = path
+            raise InputError(f"{path} is of another model or method, or was changed: {first_line(error)}") from None
+        state.load(tensors, values)
         # With another number of steps the learning rate and the batches of the rest would be those of another run.
         if state.loop.total_steps != total_steps:
             raise InputError(
@@ -106,7 +115,7 @@ class Checkpoints:
         """Whether a file still has the checksum in its name. A damaged file is removed when the next one is written."""
         if path.stem.endswith(sha256(path)):
             return True
-        logger.warning("%s is damaged (its checksum differs): the checkpoint before it is used", path)
+        logger.warning("%s is damaged: its checksum differs", path)
         self.damaged.append(path)
         return False
 
@@ -114,6 +123,13 @@ class Checkpoints:
         """Delete the folder: the run is complete."""
         if self.active:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Raises SafetensorError, ValueError, TypeError, KeyError or RecursionError for a file of another form."""
+    with safe_open(path, "pt") as file:
+        values = json.loads(file.metadata()["values"])
+    return load_file(path), values
 
 
 def number_of(path: Path) -> int:

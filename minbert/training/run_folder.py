@@ -157,9 +157,11 @@ class RunFolder:
         processes = self.runtime.world_size
         program = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
         command = f"{program} {sys.argv[0]} --resume {shlex.quote(str(self.path))}"
-        kept = [path for path in self.checkpoints.files() if path not in self.checkpoints.damaged]
+        unusable = self.checkpoints.unusable
+        kept = [path for path in self.checkpoints.files() if path not in (*self.checkpoints.damaged, unusable)]
         start = f"after step {step_of(kept[-1])}" if kept else "from the beginning"
-        return f"to go on {start}: {command}"
+        first = f"delete {unusable}, and then, " if unusable else ""
+        return f"{first}to go on {start}: {command}"
 
     def append_log(self, row: dict) -> None:
         """Append one row to log.jsonl."""
