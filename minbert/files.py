@@ -12,13 +12,48 @@ LONGEST_TEXT = 64 * 1024 * 1024  # of a line, of a field, and of a JSON or TOML 
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)`, then rename: the final name holds the whole file or does not exist."""
+    """Call `write(temporary path)`, then rename: the final name holds the whole file or does not exist.
+
+    This holds after a power failure, too. When the call returns, the new content survives one.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
-        os.replace(temporary, path)
+        rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rename(temporary: Path, final: Path) -> None:
+    """Rename a file, or a folder of files that are on the disk. Returns when the new name is on the disk.
+
+    A system may write the new name to the disk before the content, and then lose power: the name would hold an empty or
+    half a file. So the content goes first.
+    """
+    sync(temporary)
+    os.replace(temporary, final)
+    sync(final.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows must be able to write
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        if not path.is_dir():  # not every system can do it for a folder
+            raise
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it that are missing. Returns when their names are on the disk."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in new:
+        sync(folder.parent)
 
 
 def write_text(path: Path, text: str) -> None:

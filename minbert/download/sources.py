@@ -15,6 +15,7 @@ from minbert.data.tasks import COURSE, ROWS
 from minbert.download.checksums import check_checksum, published_size
 from minbert.download.fetch import BLOCK, LARGEST, check_own, download_file
 from minbert.errors import InputError
+from minbert.files import rename
 from minbert.task import Task
 
 # GLUE has one archive for each task, named after the task's folder, with two exceptions.
@@ -114,7 +115,7 @@ def install_files(source: Source, missing: list[tuple[str, str]], partial: Path,
             raise InputError(f"{names}: {str(error).replace(f'{staging}{os.sep}', '')}") from None
         (data / task.folder).mkdir(exist_ok=True)
         for (_, file), count in zip(missing, counts):
-            os.replace(staging / task.folder / file, data / task.folder / file)
+            rename(staging / task.folder / file, data / task.folder / file)
             print(f"{data / task.folder / file}: {count} records", flush=True)
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minbert.errors import InputError, first_line, reason
+from minbert.files import make_folders, rename
 from minbert.training.state import TrainingState
 from minbert.training.state_check import check_tensors, check_values
 
@@ -57,12 +58,12 @@ class Checkpoints:
         number = 1 + max((number_of(path) for path in self.files()), default=0)
         temporary = self.folder / ".new"  # no reader looks at this name, so a kill while it is written harms nothing
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self.folder)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(tensors, temporary, metadata={"values": values})
-            # The rename happens completely or not at all. The checksum in the name finds what a rename cannot prevent:
-            # blocks that never reached the disk, or were changed later.
-            temporary.rename(self.folder / f"{number:06}-step{step}-{sha256(temporary)}.safetensors")
+            # The rename happens completely or not at all, also if the power fails. The checksum in the name finds
+            # blocks that were changed later, or that a disk lost in spite of its promise.
+            rename(temporary, self.folder / f"{number:06}-step{step}-{sha256(temporary)}.safetensors")
         except (OSError, SafetensorError) as error:
             failed = f"the checkpoint of step {step} cannot be written to {self.folder}"
             raise InputError(f"{failed}: {reason(error)}") from None

@@ -26,7 +26,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.predictions import write_predictions
 from minbert.data.task_file import SUFFIX
 from minbert.errors import InputError, TrainingError, reason
-from minbert.files import write_json
+from minbert.files import make_folders, rename, sync, write_json
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import Checkpoints, step_of
 from minbert.training.fingerprint import Fingerprint, changed
@@ -89,11 +89,13 @@ class RunFolder:
             temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             new_parents = [parent for parent in temporary.parents if not parent.exists()]
             try:
-                temporary.mkdir(parents=True)
+                make_folders(temporary.parent)
+                temporary.mkdir()
                 for path, name in files.items():
                     shutil.copyfile(path, temporary / name)
+                    sync(temporary / name)
                 write_json(temporary / "settings.json", values | {"out": str(self.path)})
-                temporary.rename(self.path)
+                rename(temporary, self.path)
                 return
             except OSError as error:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -183,7 +185,7 @@ class RunFolder:
             save_model(model, temporary)
             tokenizer.save(temporary)
             shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
+            rename(temporary, final)
             if not all(p.requires_grad for p in model.parameters()):
                 save_trained(model, self.path / "trained.safetensors")
         except (OSError, SafetensorError) as error:
