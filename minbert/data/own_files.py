@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minbert.command_line import is_utf8
 from minbert.errors import InputError
 from minbert.files import LONGEST_TEXT, parse_json, read_lines
 
@@ -36,7 +37,7 @@ def open_own_file(path: Path, needed: Sequence[str]) -> OwnFile:
     if path.suffix.lower() in JSON_LINES:
         columns = [*needed, *(name for name in ID_COLUMNS if f'"{name}"' in first and name not in needed)]
         return OwnFile(columns, read_json_lines(path, columns), "one JSON object a line")
-    headers = {separator: next(csv.reader([first], delimiter=separator), []) for separator in SEPARATORS}
+    headers = {separator: split_header(path, first, separator) for separator in SEPARATORS}
     fitting = [separator for separator, header in headers.items() if set(needed) <= set(header)]
     if not fitting:
         raise InputError(describe_missing_column(path, headers, needed))
@@ -46,6 +47,18 @@ def open_own_file(path: Path, needed: Sequence[str]) -> OwnFile:
         if header.count(name) > 1:
             raise InputError(f"{path}: two columns are named {name!r}")
     return OwnFile(header, read_separated(path, separator, len(header)), f"separated by {SEPARATORS[separator]}")
+
+
+def split_header(path: Path, line: str, separator: str) -> list[str]:
+    """The names of the columns. Raises InputError if the first line cannot hold any."""
+    if not line.strip():
+        raise InputError(f"{path}: the first line is empty: it must hold the names of the columns")
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:
+        raise InputError(
+            f"{path}:1 does not hold the names of the columns: {error}. Do the lines end with a carriage return alone?"
+        ) from None
 
 
 def describe_missing_column(path: Path, headers: dict[str, list[str]], needed: Sequence[str]) -> str:
@@ -128,4 +141,7 @@ def json_field(values: dict, name: str, path: Path, number: int) -> str:
         raise InputError(f"{path}:{number}: {name!r} must be a text or a number, not {json.dumps(value)[:40]}")
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    if not is_utf8(text):  # JSON can write "\ud83d", one half of a pair
+        raise InputError(f"{path}:{number}: {name!r} holds half of a character, {text[:40]!r}")
+    return text
