@@ -70,7 +70,7 @@ def test_json_lines_give_the_text_that_a_csv_file_would_have(tmp_path):
         ("a.csv", "review,stars\rred,1\r", ":1 does not hold the names of the columns: "),
         ("a.jsonl", '{"review": 1, "stars": 2}\n{"review"\n', ":2 is not JSON"),
         ("a.jsonl", '{"review": 1, "stars": 2, "review": 3}\n', ":1 is not JSON: the key 'review' appears twice"),
-        ("a.jsonl", '{"review": "a \\ud83d", "stars": 2}\n', ":1: 'review' holds half of a character, 'a \\\\ud83d'"),
+        ("a.jsonl", '{"review": "a \\ud83d", "stars": 2}\n', ":1: 'review' holds half of a character, 'a \\ud83d'"),
         ("a.jsonl", "[1]\n", ":1 is not a JSON object"),
         ("a.jsonl", '{"reviews": 1, "stars": 2}\n', ":1 has no key 'review'; did you mean 'reviews'?"),
         ("a.jsonl", '{"review": ["x"], "stars": 2}\n', ":1: 'review' must be a text or a number, not [\"x\"]"),
