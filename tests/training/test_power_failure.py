@@ -63,6 +63,11 @@ def test_at_every_moment_one_whole_checkpoint_is_sure(tmp_path, monkeypatch):
 def test_what_a_complete_run_wrote_is_on_the_disk_except_its_log(arguments, tmp_path, monkeypatch):
     """And at every moment a metrics.json stands for a complete run: model and predictions are there, too."""
     out = tmp_path / "new" / "folder" / "run"
+    words = {"name": "reviews", "train": "train.csv", "dev": "dev.csv", "text": "text", "label": "label"}
+    lines = [*(f'{key} = "{word}"' for key, word in words.items()), 'labels = ["0", "1"]', 'metrics = ["accuracy"]']
+    (tmp_path / "reviews.toml").write_text("\n".join(lines))
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text("text,label\n" + "red,1\ngreen,0\n" * 8)
 
     def check():
         settings, metrics = power.outcomes(out / "settings.json"), power.outcomes(out / "metrics.json")
@@ -75,9 +80,11 @@ def test_what_a_complete_run_wrote_is_on_the_disk_except_its_log(arguments, tmp_
         return power.outcomes(path) == {path.read_bytes()}
 
     power = Power(tmp_path, monkeypatch, check)
-    assert train.main([*arguments, "--out", str(out), "--max-steps", "3"]) == 0
+    assert (
+        train.main([*arguments, "--task", str(tmp_path / "reviews.toml"), "--out", str(out), "--max-steps", "2"]) == 0
+    )
     unsure = {path.relative_to(out).as_posix() for path in files_below(out) if not sure(path)}
-    assert unsure == {"log.jsonl"} and len(files_below(out / "model")) >= 3
+    assert unsure == {"log.jsonl"} and (out / "reviews.toml").exists() and len(files_below(out / "model")) >= 3
 
 
 def files_below(folder: Path) -> list[Path]:
