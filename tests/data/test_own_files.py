@@ -8,6 +8,8 @@ import pytest
 
 from minbert.data import own_files
 from minbert.data.own_files import open_own_file
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 
 ROWS = [["7", 'He said "no", twice.', "good"], ["8", "a\ttab; and | a bar", "bad"], ["9", "two\nlines", "good"]]
@@ -89,3 +91,16 @@ def test_a_field_without_an_end_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "a.csv", 'review,stars\nred,1\n"' + "x\n" * 501 + '",1\n')
     with pytest.raises(InputError, match=r"a\.csv:3: a field has more than 1000 characters$"):
         list(open_own_file(path, ["review", "stars"]).records)
+
+
+def test_a_long_field_of_the_courses_files_is_read_and_one_without_an_end_is_refused(tmp_path, monkeypatch):
+    """The csv module's own limit, 131,072, is a limit of the whole process."""
+    csv.field_size_limit(131_072)
+    path, header = tmp_path / "ids-sst-train.csv", "\tid\tsentence\tsentiment\n"
+    text = "red " * 50_000
+    path.write_text(f"{header}0\ta\t{text}\t1\n")
+    assert read_examples(TASKS["sst5"], tmp_path, "train").rows[0].text == text
+    monkeypatch.setattr(own_files, "LONGEST_TEXT", 1000)
+    path.write_text(f'{header}0\ta\tred\t1\n1\tb\t"' + "x\n" * 501 + '"\t1\n')
+    with pytest.raises(InputError, match=r"train\.csv:3: a field has more than 1000 characters$"):
+        read_examples(TASKS["sst5"], tmp_path, "train")

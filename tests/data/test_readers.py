@@ -1,14 +1,12 @@
 """The nine GLUE tasks and the courses' in their official layouts, what the files may hold, and how batches are cut."""
 
 import collections
-import csv
 
 import pytest
 import torch
 from support.factories import VOCABULARY, write_rows
 from support.official_rows import OFFICIAL, PUBLISHED
 
-from minbert.data import own_files
 from minbert.data.dataset import WINDOW, Dataset
 from minbert.data.readers import Example, Examples, read_examples, subset
 from minbert.data.tasks import GLUE, ROWS, TASKS
@@ -281,19 +279,6 @@ def test_stanfords_files_come_first_and_an_error_names_both(tmp_path):
     assert read_examples(TASKS["sst5"], tmp_path, "train").rows == [Example("aa", "x", None, 2, 2)]
     (tmp_path / "cfimdb-dev.txt").write_text("1 ||| good\n")
     assert read_examples(TASKS["cfimdb"], tmp_path, "dev").rows == [Example("0", "good", None, 1, 1)]
-
-
-def test_a_long_field_of_the_courses_files_is_read_and_one_without_an_end_is_refused(tmp_path, monkeypatch):
-    """The csv module's own limit, 131,072, is a limit of the whole process."""
-    csv.field_size_limit(131_072)
-    path, header = tmp_path / "ids-sst-train.csv", "\tid\tsentence\tsentiment\n"
-    text = "red " * 50_000
-    path.write_text(f"{header}0\ta\t{text}\t1\n")
-    assert read_examples(TASKS["sst5"], tmp_path, "train").rows[0].text == text
-    monkeypatch.setattr(own_files, "LONGEST_TEXT", 1000)
-    path.write_text(f'{header}0\ta\tred\t1\n1\tb\t"' + "x\n" * 501 + '"\t1\n')
-    with pytest.raises(InputError, match=r"train\.csv:3: a field has more than 1000 characters$"):
-        read_examples(TASKS["sst5"], tmp_path, "train")
 
 
 def test_two_rows_of_a_test_file_with_one_id_are_refused_with_both_lines(tmp_path):

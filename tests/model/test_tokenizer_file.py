@@ -163,7 +163,7 @@ def test_a_pattern_that_the_library_gives_up_on_is_an_error():
     """The library panics: it prints lines of its own, and raises what is no Exception."""
     backend = vocabulary_backend()
     backend.normalizer = normalizers.Replace(Regex("^(a+)+$"), "b")
-    with pytest.raises(InputError, match="cannot encode a text: .*retry-limit-in-match"):
+    with pytest.raises(InputError, match=r"cannot encode a text: .*retry-limit-in-match"):
         tokenizer.Tokenizer(backend)(["a" * 40 + "!"])
 
 
