@@ -34,5 +34,9 @@ def flag(name: str) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether an argument was UTF-8. (Python keeps other bytes as surrogates.)"""
-    return text.encode(errors="replace") == text.encode(errors="surrogateescape")
+    """Whether a text can be written as UTF-8. Arguments and JSON can hold halves of characters (surrogates)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -24,7 +24,7 @@ from minbert import weights
 from minbert.classifier import SentenceModel
 from minbert.command_line import Parser, is_utf8
 from minbert.errors import InputError, reason
-from minbert.files import write_json
+from minbert.files import rename, write_json
 from minbert.published import published_name
 from minbert.task import Task
 from minbert.training.text_model import TextModel, load_run, read_run_settings
@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> None:
             write_adapter(model.model, settings.model, temporary)
         else:
             write_classifier(model, task, temporary)
-        temporary.rename(args.to)
+        rename(temporary, args.to)
     except (OSError, SafetensorError) as error:
         raise InputError(f"--to {args.to} cannot be written: {reason(error)}") from None
     finally:

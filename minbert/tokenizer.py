@@ -13,9 +13,13 @@ from minbert.errors import InputError, first_line
 from minbert.families import BYTE_LEVEL, FAMILIES, WORD_PIECE, TokenizerKind
 from minbert.files import check_regular_file, read_json_object, read_lines, write_file, write_json
 from minbert.hub import find_model
+from minbert.time_limit import call_within
+from minbert.tokenizer_file import check_growth, check_tokens
 
 SPECIAL_TOKENS = WORD_PIECE.special_tokens
 CONFIG = "tokenizer_config.json"
+# The time limit for encoding: a start, and the characters in a second of a machine a tenth as fast as a laptop of 2020.
+SECONDS, SLOWEST = 60.0, 20_000
 
 
 class Encoding(NamedTuple):
@@ -53,10 +57,25 @@ class Tokenizer:
         return max(self.backend.get_vocab().values()) + 1
 
     def __call__(self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512) -> list[Encoding]:
-        """Encode all texts, each with its pair if there are pairs, to at most `max_length` tokens."""
+        """Encode all texts, each with its pair if there are pairs, to at most `max_length` tokens.
+
+        Raises InputError if that takes very long.
+        """
         self.backend.enable_truncation(max_length, strategy="longest_first")
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        return [Encoding(e.ids, e.type_ids) for e in self.backend.encode_batch(inputs)]
+        limit = SECONDS + sum(map(len, [*texts, *(pairs or ())])) / SLOWEST
+        try:
+            encodings = call_within(limit, lambda: self.backend.encode_batch(inputs))
+        except TimeoutError:
+            raise InputError(
+                f"the tokenizer has not encoded {len(inputs)} texts in {limit:.0f} seconds: a text is too long for it, "
+                "or a pattern in its tokenizer.json takes very long"
+            ) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of the library's Rust code; it has no public name
+                raise
+            raise InputError(f"the tokenizer cannot encode a text: {first_line(error)}") from None
+        return [Encoding(e.ids, e.type_ids) for e in encodings]
 
     def save(self, folder: Path, max_length: int | None = None) -> None:
         """Write tokenizer.json, and the tokenizer_config.json without which transformers would change it.
@@ -87,7 +106,7 @@ def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
     """
     folder = find_model(name_or_folder)
     readers = {
-        "tokenizer.json": lambda folder: Backend.from_file(str(folder / "tokenizer.json")),
+        "tokenizer.json": from_json,
         "vocab.txt": word_piece,
         "vocab.json": byte_level,
     }
@@ -103,6 +122,16 @@ def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
     except Exception as error:  # the library raises plain Exception
         raise InputError(f"{folder / name} cannot be read: {first_line(error)}") from None
     return Tokenizer(backend, check_kind(backend, folder / name))
+
+
+def from_json(folder: Path) -> Backend:
+    """Read tokenizer.json. Raises InputError for what the library accepts and nobody wants: see tokenizer_file.py."""
+    path = folder / "tokenizer.json"
+    backend = Backend.from_file(str(path))
+    values = read_json_object(path)
+    check_tokens(values, path)
+    check_growth(backend, path)
+    return backend
 
 
 def closest_kind(backend: Backend) -> TokenizerKind:
@@ -149,7 +178,7 @@ def word_piece(folder: Path) -> Backend:
     """
     switches = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
     switches = read_switches(folder / CONFIG, switches)
-    vocabulary = {token: number - 1 for number, token in read_lines(folder / "vocab.txt")}
+    vocabulary = read_vocabulary(folder / "vocab.txt")
     missing = [token for token in SPECIAL_TOKENS[:4] if token not in vocabulary]
     if missing:
         raise InputError(f"{folder / 'vocab.txt'} lacks {', '.join(missing)}")
@@ -162,6 +191,16 @@ def word_piece(folder: Path) -> Backend:
     )
 
 
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Token -> id. Raises InputError for a token that appears twice: only one of its ids would ever be used."""
+    ids: dict[str, int] = {}
+    for number, token in read_lines(path):
+        if token in ids:
+            raise InputError(f"{path}:{number}: the token {token!r} appears twice, first in line {ids[token] + 1}")
+        ids[token] = number - 1
+    return ids
+
+
 def byte_level(folder: Path) -> Backend:
     """Build RoBERTa's byte-level BPE from vocab.json, token -> id, and merges.txt, two pieces a line.
 
@@ -172,6 +211,7 @@ def byte_level(folder: Path) -> Backend:
         raise InputError(f"{folder} has vocab.json, but not merges.txt")
     switches = read_switches(folder / CONFIG, {"add_prefix_space": False})
     backend = Backend(models.BPE.from_file(str(vocabulary), str(merges)))
+    check_tokens({"model": {"vocab": read_json_object(vocabulary)}}, vocabulary)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=switches["add_prefix_space"])
     backend.decoder = decoders.ByteLevel()
     add_special_tokens(backend, BYTE_LEVEL)

@@ -6,6 +6,7 @@ support/slow_readers.py says what is correct. Every run draws the same files.
 
 import collections
 import contextlib
+import csv
 import faulthandler
 import json
 import os
@@ -24,18 +25,19 @@ from safetensors.torch import save_file
 from support import slow_readers
 from support.factories import CONFIG, VOCABULARY, vocabulary_backend
 from support.official_rows import OFFICIAL
-from support.spoil import spoiled_bytes, spoiled_safetensors, spoiled_text
+from support.spoil import spoiled_bytes, spoiled_safetensors, spoiled_table, spoiled_text
 
 from minbert import weights
 from minbert.bert import BertModel
 from minbert.config import BertConfig
 from minbert.data.readers import read_examples
+from minbert.data.task_file import load_task_file
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.published import current_name, published_name
 from minbert.tokenizer import load_tokenizer
 
-EXAMPLES = 200  # spoiled files of each kind
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))  # spoiled files of each kind
 SECONDS = 20  # after which a file counts as a hang; a file takes milliseconds
 ROOM = 256 << 20  # bytes of address space that an example may add: the files here have 50 kB at most
 
@@ -88,6 +90,48 @@ class Table(Kind):
         expected = slow_readers.table(self.task, (folder / self.file).read_bytes())
         try:
             read = read_examples(self.task, folder, "train")
+        except InputError:
+            assert expected is None, "a correct file was refused"
+            raise
+        rows = [(row.id, row.text, row.pair, row.label, row.line) for row in read.rows]
+        assert (rows, read.left_out) == expected
+
+
+@dataclass
+class OwnTable(Kind):
+    """The training file of a user's own task: classes of a pair, or a regression of one text."""
+
+    suffix: str
+    separator: str
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        names = {",": "commas", "\t": "tabs", ";": "semicolons", "": "json"}
+        self.file, self.name = f"train{self.suffix}", f"own-{names[self.separator]}-{len(self.labels)}"
+
+    def fill(self, folder: Path) -> None:
+        text = ["review", "pair"] if self.labels else ["review"]
+        task = {"name": "own", "train": self.file, "dev": "dev.csv", "text": text, "label": "stars"}
+        task |= {"labels": list(self.labels), "metrics": ["accuracy"]} if self.labels else {"metrics": ["pearson"]}
+        (folder / "own.toml").write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in task.items()))
+        header = ["id", *text, "stars", "note"]
+        label = self.labels[1] if self.labels else "3.5"
+        texts = ['say "a cat", é', "two\nlines; a\ttab|"][: len(text)]
+        rows = [[i, *texts, "" if i == "c" else label, "x"] for i in ("a", "b", "c", "d")]
+        with (folder / self.file).open("w", newline="", encoding="utf-8") as file:
+            if self.suffix == ".jsonl":
+                file.writelines(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows)
+            else:
+                csv.writer(file, delimiter=self.separator, lineterminator="\n").writerows([header, *rows])
+
+    def spoiled(self, good: bytes) -> st.SearchStrategy[bytes]:
+        return spoiled_table(good)
+
+    def check(self, folder: Path) -> None:
+        task = load_task_file(folder / "own.toml")
+        expected = slow_readers.own_table(task, (folder / self.file).read_bytes(), self.suffix)
+        try:
+            read = read_examples(task, folder, "train")
         except InputError:
             assert expected is None, "a correct file was refused"
             raise
@@ -191,6 +235,8 @@ def tensors() -> dict[str, torch.Tensor]:
 
 TENSORS = tensors()
 KINDS = [*map(Table, (*OFFICIAL, "sst5", "cfimdb", "quora", "sts")), Weights(), Config(), Index()]
+OWN = ((".csv", ","), (".tsv", "\t"), (".csv", ";"), (".jsonl", ""))
+KINDS += [OwnTable(*form, labels) for form in OWN for labels in ((), ("bad", "good"))]
 KINDS += [TokenizerJson(), Vocabulary(), TokenizerConfig()]
 
 

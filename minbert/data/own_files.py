@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from minbert.command_line import is_utf8
 from minbert.errors import InputError
-from minbert.files import read_lines
+from minbert.files import LONGEST_TEXT, parse_json, read_lines
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 JSON_LINES = (".jsonl", ".ndjson")
 ID_COLUMNS = ("index", "id")  # the first of them that a file has names its rows
-LONGEST_FIELD = 64 * 1024 * 1024  # characters
 Record = tuple[int, list[str]]  # the number of the record's first line, and its fields
 
 
@@ -36,7 +37,7 @@ def open_own_file(path: Path, needed: Sequence[str]) -> OwnFile:
     if path.suffix.lower() in JSON_LINES:
         columns = [*needed, *(name for name in ID_COLUMNS if f'"{name}"' in first and name not in needed)]
         return OwnFile(columns, read_json_lines(path, columns), "one JSON object a line")
-    headers = {separator: next(csv.reader([first], delimiter=separator), []) for separator in SEPARATORS}
+    headers = {separator: split_header(path, first, separator) for separator in SEPARATORS}
     fitting = [separator for separator, header in headers.items() if set(needed) <= set(header)]
     if not fitting:
         raise InputError(describe_missing_column(path, headers, needed))
@@ -46,6 +47,18 @@ def open_own_file(path: Path, needed: Sequence[str]) -> OwnFile:
         if header.count(name) > 1:
             raise InputError(f"{path}: two columns are named {name!r}")
     return OwnFile(header, read_separated(path, separator, len(header)), f"separated by {SEPARATORS[separator]}")
+
+
+def split_header(path: Path, line: str, separator: str) -> list[str]:
+    """The names of the columns. Raises InputError if the first line cannot hold any."""
+    if not line.strip():
+        raise InputError(f"{path}: the first line is empty: it must hold the names of the columns")
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:
+        raise InputError(
+            f"{path}:1 does not hold the names of the columns: {error}. Do the lines end with a carriage return alone?"
+        ) from None
 
 
 def describe_missing_column(path: Path, headers: dict[str, list[str]], needed: Sequence[str]) -> str:
@@ -65,9 +78,7 @@ def describe_missing_column(path: Path, headers: dict[str, list[str]], needed: S
 
 def read_separated(path: Path, separator: str, columns: int) -> Iterator[Record]:
     """Yield the records after the header. A field in quotes may hold separators, line ends and doubled quotes."""
-    reader = csv.reader((line + "\n" for _, line in read_lines(path)), delimiter=separator, strict=True)
-    csv.field_size_limit(LONGEST_FIELD)
-    start = 1
+    reader, start = csv_reader(path, separator), 1
     try:
         for fields in reader:
             line, start = start, reader.line_num + 1
@@ -80,12 +91,23 @@ def read_separated(path: Path, separator: str, columns: int) -> Iterator[Record]
                 )
             yield line, fields
     except csv.Error as error:
-        if "field larger than" in str(error):
-            raise InputError(f"{path}:{start}: a field has more than {LONGEST_FIELD} characters") from None
-        raise InputError(
-            f"{path}:{start}: the quotes in the record that starts here do not match: {error}. A field that "
-            'begins with a quote must end with one, and a quote inside it is doubled: "He said ""no""."'
-        ) from None
+        raise InputError(describe_csv_error(path, start, error)) from None
+
+
+def csv_reader(path: Path, separator: str) -> Any:
+    """The csv module's reader of a file. Its limit for a field holds for the whole process, and is 131,072 at first."""
+    csv.field_size_limit(LONGEST_TEXT)
+    return csv.reader((line + "\n" for _, line in read_lines(path)), delimiter=separator, strict=True)
+
+
+def describe_csv_error(path: Path, start: int, error: csv.Error) -> str:
+    """The message for a record that starts in line `start` and cannot be read."""
+    if "field larger than" in str(error):
+        return f"{path}:{start}: a field has more than {LONGEST_TEXT} characters"
+    return (
+        f"{path}:{start}: the quotes in the record that starts here do not match: {error}. A field that "
+        'begins with a quote must end with one, and a quote inside it is doubled: "He said ""no""."'
+    )
 
 
 def likely_cause(fields: list[str], columns: int, separator: str) -> str:
@@ -100,7 +122,7 @@ def read_json_lines(path: Path, needed: Sequence[str]) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{number} is not JSON: {error}") from None
         if not isinstance(values, dict):
@@ -119,4 +141,7 @@ def json_field(values: dict, name: str, path: Path, number: int) -> str:
         raise InputError(f"{path}:{number}: {name!r} must be a text or a number, not {json.dumps(value)[:40]}")
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    if not is_utf8(text):  # JSON can write "\ud83d", one half of a pair
+        raise InputError(f"{path}:{number}: {name!r} holds half of a character, {text[:40]!r}")
+    return text

@@ -17,7 +17,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.readers import Example
 from minbert.data.tasks import GLUE, ROWS, ROWS_GOETTINGEN, TASKS
 from minbert.errors import InputError
-from minbert.files import read_lines, write_text
+from minbert.files import make_folders, read_lines, write_text
 from minbert.task import Task
 
 # The leaderboard also grades GLUE's diagnostic set, which a model of MNLI predicts.
@@ -168,7 +168,7 @@ def write_predictions(
     file = PredictionFile(form, task, split)
     content = file.format_content([form.key(example) for example in dataset.examples], values)
     path = Path(folder) / "predictions" / file.path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     write_text(path, content)
     return path
 
@@ -176,7 +176,7 @@ def write_predictions(
 def write_own_predictions(folder: Path, dataset: Dataset, split: str, logits: np.ndarray) -> Path:
     """Write <task>-<split>.csv: the examples' ids, the predictions, and the probability of each label."""
     path = own_path(folder, dataset.task.name, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     answers = metrics.answers_from_logits(dataset.task, logits)
     write_text(path, answers_csv([example.id for example in dataset.examples], answers))
     return path

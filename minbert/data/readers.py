@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from minbert.data.own_files import ID_COLUMNS, open_own_file
+from minbert.data.own_files import ID_COLUMNS, csv_reader, describe_csv_error, open_own_file
 from minbert.data.tasks import ROWS
 from minbert.errors import InputError
 from minbert.files import read_lines
@@ -99,7 +99,18 @@ def read_file(task: Task, path: Path, split: str) -> Examples:
         )
     if not rows:
         raise InputError(f"{path} has no rows")
+    if not labelled:
+        check_ids(rows, path)
     return Examples(path, rows, left_out, form)
+
+
+def check_ids(rows: list[Example], path: Path) -> None:
+    """Raise InputError for an id that two rows have: nobody could tell their predictions apart."""
+    lines: dict[str, int] = {}
+    for row in rows:
+        if row.id in lines:
+            raise InputError(f"{path}:{row.line}: the id {row.id!r} appears twice, first in line {lines[row.id]}")
+        lines[row.id] = row.line
 
 
 def is_incomplete(task: Task, fields: list[str], header: list[str], text: list[int], label: int | None) -> bool:
@@ -129,8 +140,7 @@ def read_quoted_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     Fields may be quoted; a quote inside is doubled. A quote that is never closed must not merge many records into
     one. It would swallow the tabs of the next line, so a field with a line end and a tab is refused.
     """
-    reader = csv.reader((line + "\n" for _, line in read_lines(path)), delimiter="\t", strict=True)
-    start = 1
+    reader, start = csv_reader(path, "\t"), 1
     try:
         for fields in reader:
             if any("\n" in field and "\t" in field for field in fields):
@@ -138,7 +148,7 @@ def read_quoted_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, fields
             start = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}:{start}: the quotes in the record that starts here do not match: {error}") from None
+        raise InputError(describe_csv_error(path, start, error)) from None
 
 
 def read_labelled_lines(path: Path) -> Iterator[tuple[int, list[str]]]:

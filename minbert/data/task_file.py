@@ -13,7 +13,7 @@ from typing import Any
 from minbert import losses, metrics
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError, first_line
-from minbert.files import check_regular_file
+from minbert.files import read_text
 from minbert.task import Task
 
 KEYS = ("name", "train", "dev", "test", "text", "label", "labels", "metrics")
@@ -86,9 +86,10 @@ def load_task_file(path: Path | str) -> Task:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Raises InputError if the file is missing or not TOML."""
-    check_regular_file(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"--task {path}: the file does not exist") from None
     except OSError as error:

@@ -9,12 +9,12 @@ the files that are missing, and continues a download that broke off.
 
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from minbert.command_line import Parser
 from minbert.data.tasks import COURSE, GLUE, TASKS
+from minbert.download.fetch import is_web_address
 from minbert.download.sources import download_source, sources_of
-from minbert.errors import InputError
+from minbert.errors import InputError, escape, shorten
 from minbert.task import Task
 
 GROUPS = {"glue": GLUE, "course": COURSE}
@@ -32,14 +32,6 @@ def parse_arguments(argv: list[str]) -> tuple[list[Task], Path, str | None]:
         raise InputError(f"--from must be an http or https address, not {args.mirror!r}")
     tasks = [task for name in args.tasks for task in GROUPS.get(name, [TASKS.get(name)])]
     return list(dict.fromkeys(tasks)), args.to, args.mirror
-
-
-def is_web_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and text.isascii()
-    except ValueError:  # brackets that do not match, or a port that is not a number
-        return False
 
 
 def main(argv: list[str]) -> int:
@@ -64,7 +56,7 @@ def main(argv: list[str]) -> int:
 
 
 def report(message: object) -> None:
-    print(f"minbert.download: {message}", file=sys.stderr)
+    print(f"minbert.download: {escape(shorten(str(message)))}", file=sys.stderr)  # it may quote what a server sent
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from minbert.data.readers import read_examples
 from minbert.data.tasks import COURSE, ROWS
-from minbert.download.fetch import BLOCK, download_file
+from minbert.download.checksums import check_checksum, published_size
+from minbert.download.fetch import BLOCK, LARGEST, check_own, download_file
 from minbert.errors import InputError
+from minbert.files import rename
 from minbert.task import Task
 
 # GLUE has one archive for each task, named after the task's folder, with two exceptions.
@@ -27,6 +30,7 @@ MRPC_URLS = (
 )
 COURSE_URL = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data/"
 COURSE_PAGE = "https://web.stanford.edu/class/cs224n/project/default-final-project-bert-handout.pdf"
+STAGING = "staging-"  # the files are built in a folder whose name begins so
 # What zipfile raises for a damaged archive. KeyError: the archive lacks a file.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError)
 
@@ -55,28 +59,36 @@ def sources_of(task: Task) -> list[Source]:
 def download_source(source: Source, data: Path, mirror: str | None = None) -> None:
     """Download the missing files of `source` into the folder `data`: all of them, checked, or none.
 
-    Raises InputError that names a file: its download was refused, it is damaged, or it has not the published number of
-    records. Raises ConnectionError for the network and OSError for the disk: the next call continues after these two.
+    Raises InputError that names a file: its download was refused, it is damaged, or it has not the published checksum
+    or number of records. Raises ConnectionError for the network and OSError for the disk: the next call continues after
+    these two.
     """
     missing = []
+    partial = data / f"{file_name(source.urls[0])}.part"  # a folder for the downloads, until the files are in place
+    check_own(partial)
     for split, file in source.files:
         path = data / source.task.folder / file
         if not path.exists():
             missing.append((split, file))
             continue
         try:  # it may be the user's own work, so it is never replaced
-            print(f"{path}: already there, {check_file(source.task, data, split)} records")
+            count = check_file(source.task, data, split)
+            check_checksum(path, path)
+            print(f"{path}: already there, {count} records")
         except InputError as error:
             raise InputError(f"{error}; to download it again, delete it first") from None
     if not missing:
+        shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed when all files were in place
         return
-    partial = data / f"{file_name(source.urls[0])}.part"  # a folder for the downloads, until the files are in place
     partial.mkdir(exist_ok=True)
+    for folder in partial.glob(f"{STAGING}*"):  # of calls that were killed
+        shutil.rmtree(folder)
     try:
         for url in source.urls:
             address = f"{mirror.rstrip('/')}/{file_name(url)}" if mirror else url
             print(f"{address} ...", flush=True)
-            download_file(address, partial / file_name(url))
+            download_file(address, partial / file_name(url), published_size(file_name(url)))
+            check_checksum(partial / file_name(url), address)
         install_files(source, missing, partial, data)
     except InputError as error:
         shutil.rmtree(partial)  # or the next call would continue with a wrong file
@@ -92,7 +104,7 @@ def install_files(source: Source, missing: list[tuple[str, str]], partial: Path,
     """Build the files in a temporary folder, check all missing ones, and only then move them to their places."""
     task, downloads = source.task, [partial / file_name(url) for url in source.urls]
     # The temporary folder is on the disk of `data`: there a file moves in one step, or not at all.
-    with tempfile.TemporaryDirectory(dir=partial) as name:
+    with tempfile.TemporaryDirectory(dir=partial, prefix=STAGING) as name:
         staging = Path(name)
         (staging / task.folder).mkdir(exist_ok=True)
         try:
@@ -103,7 +115,7 @@ def install_files(source: Source, missing: list[tuple[str, str]], partial: Path,
             raise InputError(f"{names}: {str(error).replace(f'{staging}{os.sep}', '')}") from None
         (data / task.folder).mkdir(exist_ok=True)
         for (_, file), count in zip(missing, counts):
-            os.replace(staging / task.folder / file, data / task.folder / file)
+            rename(staging / task.folder / file, data / task.folder / file)
             print(f"{data / task.folder / file}: {count} records", flush=True)
 
 
@@ -129,10 +141,22 @@ def unzip(task: Task, downloads: list[Path], folder: Path) -> None:
     try:
         with zipfile.ZipFile(downloads[0]) as archive:
             for _, file in task.files:
-                with archive.open(f"{task.folder}/{file}") as member, (folder / file).open("wb") as out:
-                    shutil.copyfileobj(member, out, BLOCK)
+                member = archive.getinfo(f"{task.folder}/{file}")
+                # A block of the other methods can unpack to any size at once.
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{member.filename!r} is compressed in an unusual way")
+                with archive.open(member) as content, (folder / file).open("wb") as out:
+                    copy_within(LARGEST, content, out, member.filename)
     except ZIP_ERRORS as error:
         raise InputError(f"damaged: {error.args[0] if error.args else type(error).__name__}") from None
+
+
+def copy_within(most: int, content: IO[bytes], out: IO[bytes], name: str) -> None:
+    """Copy at most so many bytes. The size that the archive declares is not trusted. Raises ValueError for more."""
+    while block := content.read(BLOCK):
+        if out.tell() + len(block) > most:
+            raise ValueError(f"{name!r} unpacks to more than {most} bytes")
+        out.write(block)
 
 
 def split_mrpc(task: Task, downloads: list[Path], folder: Path) -> None:

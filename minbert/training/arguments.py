@@ -8,7 +8,7 @@ from typing import Any
 
 from minbert.command_line import Parser
 from minbert.errors import InputError
-from minbert.files import check_regular_file
+from minbert.files import parse_json, read_text
 from minbert.training.complete_run import close_complete_run
 from minbert.training.settings import NEW_SETTINGS, CommonSettings, flag_of, value_type
 
@@ -78,9 +78,8 @@ def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> Co
     Raises InputError if the file does not hold the settings of such a run, and OSError if it cannot be read.
     """
     path = folder / "settings.json"
-    check_regular_file(path)
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = parse_json(read_text(path))
         # The device is saved as cuda:0; its number follows from the process.
         saved |= {"device": saved["device"].split(":")[0]} | changes
         saved = new_settings(cls) | saved
@@ -89,6 +88,8 @@ def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> Co
         raise InputError(
             f"{path} lacks {error}: another program or another version of minbert wrote it; start a new run"
         ) from None
+    except InputError:
+        raise
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} does not hold the settings of a run: {error}") from None
     return cls(**values).check()

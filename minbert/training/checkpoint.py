@@ -8,13 +8,16 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minbert.errors import InputError, first_line, reason
+from minbert.files import make_folders, rename
 from minbert.training.state import TrainingState
+from minbert.training.state_check import check_tensors, check_values
 
 logger = logging.getLogger("minbert")
 FILE_NAME = re.compile(r"(\d+)-step(\d+)-[0-9a-f]{64}\.safetensors")
@@ -42,6 +45,7 @@ class Checkpoints:
         self.before_writing = before_writing
         self.last_step, self.last_time = 0, time.monotonic()
         self.damaged: list[Path] = []
+        self.unusable: Path | None = None  # what must be deleted before the run can go on
 
     def is_due(self, step: int) -> bool:
         """Whether enough steps or minutes have passed since the last checkpoint."""
@@ -65,12 +69,12 @@ class Checkpoints:
         number = 1 + max((number_of(path) for path in self.files()), default=0)
         temporary = self.folder / NEW
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self.folder)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(tensors, temporary, metadata={"values": values})
-            # The rename happens completely or not at all. The checksum in the name finds what a rename cannot prevent:
-            # blocks that never reached the disk, or were changed later.
-            temporary.rename(self.folder / f"{number:06}-step{step}-{sha256(temporary)}.safetensors")
+            # The rename happens completely or not at all, also if the power fails. The checksum in the name finds
+            # blocks that were changed later, or that a disk lost in spite of its promise.
+            rename(temporary, self.folder / f"{number:06}-step{step}-{sha256(temporary)}.safetensors")
         except (OSError, SafetensorError) as error:
             failed = f"the checkpoint of step {step} cannot be written to {self.folder}"
             raise InputError(f"{failed}: {reason(error)}") from None
@@ -95,14 +99,20 @@ class Checkpoints:
         path = next((path for path in reversed(files) if self.is_whole(path)), None)
         if path is None:
             if files:
-                raise InputError(f"{self.folder}: all checkpoints are damaged; delete the folder to start anew")
+                self.unusable = self.folder
+                raise InputError(
+                    f"{self.folder}: all checkpoints are damaged; delete this folder, and --resume starts from the "
+                    "beginning"
+                )
             return False
-        with safe_open(path, "pt") as file:
-            values = json.loads(file.metadata()["values"])
         try:
-            state.load(load_file(path), values)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:  # other names, shapes or numbers of optimizers
-            raise InputError(f"{path} is of another model or method: {first_line(error)}") from None
+            tensors, values = read_checkpoint(path)
+            check_values(state, values)
+            check_tensors(state, tensors, values)
+        except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+            self.unusable = path
+            raise InputError(f"{path} is of another model or method, or was changed: {first_line(error)}") from None
+        state.load(tensors, values)
         # With another number of steps the learning rate and the batches of the rest would be those of another run.
         if state.loop.total_steps != total_steps:
             raise InputError(
@@ -117,7 +127,7 @@ class Checkpoints:
         """Whether a file still has the checksum in its name. A damaged file is removed when the next one is written."""
         if path.stem.endswith(sha256(path)):
             return True
-        logger.warning("%s is damaged (its checksum differs): the checkpoint before it is used", path)
+        logger.warning("%s is damaged: its checksum differs", path)
         self.damaged.append(path)
         return False
 
@@ -125,6 +135,13 @@ class Checkpoints:
         """Delete the folder: the run is complete."""
         if self.active:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Raises SafetensorError, ValueError, TypeError, KeyError or RecursionError for a file of another form."""
+    with safe_open(path, "pt") as file:
+        values = json.loads(file.metadata()["values"])
+    return load_file(path), values
 
 
 def number_of(path: Path) -> int:

@@ -28,7 +28,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.predictions import KNOWN_FILES, own_path, write_predictions
 from minbert.data.task_file import SUFFIX
 from minbert.errors import InputError, TrainingError, reason
-from minbert.files import write_json
+from minbert.files import make_folders, rename, sync, write_json
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import NEW, Checkpoints, step_of
 from minbert.training.fingerprint import Fingerprint, changed
@@ -94,11 +94,13 @@ class RunFolder:
             temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             new_parents = [parent for parent in temporary.parents if not parent.exists()]
             try:
-                temporary.mkdir(parents=True)
+                make_folders(temporary.parent)
+                temporary.mkdir()
                 for path, name in self.task_files.items():
                     shutil.copyfile(path, temporary / name)
+                    sync(temporary / name)
                 write_json(temporary / "settings.json", values | {"out": str(self.path)})
-                temporary.rename(self.path)
+                rename(temporary, self.path)
                 return
             except OSError as error:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -154,9 +156,11 @@ class RunFolder:
         processes = self.runtime.world_size
         program = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
         command = f"{program} {sys.argv[0]} --resume {shlex.quote(str(self.path))}"
-        kept = [path for path in self.checkpoints.files() if path not in self.checkpoints.damaged]
+        unusable = self.checkpoints.unusable
+        kept = [path for path in self.checkpoints.files() if path not in (*self.checkpoints.damaged, unusable)]
         start = f"after step {step_of(kept[-1])}" if kept else "from the beginning"
-        return f"to go on {start}: {command}"
+        first = f"delete {unusable}, and then, " if unusable else ""
+        return f"{first}to go on {start}: {command}"
 
     def check_folder(self) -> None:
         """Raise InputError if the folder was removed or renamed: nothing is written under the old name then."""
@@ -186,7 +190,7 @@ class RunFolder:
             save_model(model, temporary)
             tokenizer.save(temporary)
             shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
+            rename(temporary, final)
             if not all(p.requires_grad for p in model.parameters()):
                 save_trained(model, self.path / "trained.safetensors")
         except (OSError, SafetensorError) as error:

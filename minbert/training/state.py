@@ -113,7 +113,7 @@ class TrainingState:
         ]
 
     def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Put a saved state back. Raises RuntimeError or ValueError if it is of another model or method."""
+        """Put a saved state back, which state_check.py has found to be one of this run."""
         # Under "objective." the file names parameters as a plain model does. In the model a wrapper adds ".base" to the
         # name. (Under "best." they have the model's own names.)
         names = {plain_name(name): name for name in own_tensors(self.objective)}

@@ -5,17 +5,25 @@ import math
 from pathlib import Path
 from typing import Any
 
-from minbert.files import write_text
+from minbert.errors import InputError
+from minbert.files import check_regular_file, write_text
 
 
 class StepLines:
-    """Appends rows to a file. A resumed run first drops the lines of the steps that it does again."""
+    """Appends rows to a file. A resumed run first drops the lines of the steps that it does again.
+
+    Raises InputError if the file of a resumed run cannot be read.
+    """
 
     def __init__(self, path: Path, resumed: bool):
         self.path = path
         self.earlier_lines: list[str] = []
         if resumed and path.exists():
-            self.earlier_lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            check_regular_file(path)
+            try:
+                self.earlier_lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
     def append(self, row: dict) -> None:
         """Append one row. Numbers that are not finite (fp16's gradient norms) become null."""

@@ -8,6 +8,8 @@ import pytest
 
 from minbert.data import own_files
 from minbert.data.own_files import open_own_file
+from minbert.data.readers import read_examples
+from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 
 ROWS = [["7", 'He said "no", twice.', "good"], ["8", "a\ttab; and | a bar", "bad"], ["9", "two\nlines", "good"]]
@@ -66,7 +68,11 @@ def test_json_lines_give_the_text_that_a_csv_file_would_have(tmp_path):
         ("a.csv", 'review,stars\nred,1\n"red,1\n', ":3: the quotes in the record that starts here do not match"),
         ("a.csv", 'review,stars\n"red" green,1\n', ":2: the quotes in the record that starts here do not match"),
         ("a.csv", "", "is empty"),
+        ("a.csv", "\nreview,stars\n", ": the first line is empty: it must hold the names of the columns"),
+        ("a.csv", "review,stars\rred,1\r", ":1 does not hold the names of the columns: "),
         ("a.jsonl", '{"review": 1, "stars": 2}\n{"review"\n', ":2 is not JSON"),
+        ("a.jsonl", '{"review": 1, "stars": 2, "review": 3}\n', ":1 is not JSON: the key 'review' appears twice"),
+        ("a.jsonl", '{"review": "a \\ud83d", "stars": 2}\n', ":1: 'review' holds half of a character, 'a \\ud83d'"),
         ("a.jsonl", "[1]\n", ":1 is not a JSON object"),
         ("a.jsonl", '{"reviews": 1, "stars": 2}\n', ":1 has no key 'review'; did you mean 'reviews'?"),
         ("a.jsonl", '{"review": ["x"], "stars": 2}\n', ":1: 'review' must be a text or a number, not [\"x\"]"),
@@ -80,7 +86,21 @@ def test_a_mistake_is_named_with_its_line_and_a_likely_cause(name, text, message
 
 
 def test_a_field_without_an_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_files, "LONGEST_FIELD", 1000)
-    path = write(tmp_path / "a.csv", "review,stars\nred,1\n" + "x" * 1001 + ",1\n")
-    with pytest.raises(InputError, match="a field has more than 1000 characters"):
+    """It has many short lines, which a bound on the length of a line lets through."""
+    monkeypatch.setattr(own_files, "LONGEST_TEXT", 1000)
+    path = write(tmp_path / "a.csv", 'review,stars\nred,1\n"' + "x\n" * 501 + '",1\n')
+    with pytest.raises(InputError, match=r"a\.csv:3: a field has more than 1000 characters$"):
         list(open_own_file(path, ["review", "stars"]).records)
+
+
+def test_a_long_field_of_the_courses_files_is_read_and_one_without_an_end_is_refused(tmp_path, monkeypatch):
+    """The csv module's own limit, 131,072, is a limit of the whole process."""
+    csv.field_size_limit(131_072)
+    path, header = tmp_path / "ids-sst-train.csv", "\tid\tsentence\tsentiment\n"
+    text = "red " * 50_000
+    path.write_text(f"{header}0\ta\t{text}\t1\n")
+    assert read_examples(TASKS["sst5"], tmp_path, "train").rows[0].text == text
+    monkeypatch.setattr(own_files, "LONGEST_TEXT", 1000)
+    path.write_text(f'{header}0\ta\tred\t1\n1\tb\t"' + "x\n" * 501 + '"\t1\n')
+    with pytest.raises(InputError, match=r"train\.csv:3: a field has more than 1000 characters$"):
+        read_examples(TASKS["sst5"], tmp_path, "train")

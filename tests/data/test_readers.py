@@ -279,3 +279,14 @@ def test_stanfords_files_come_first_and_an_error_names_both(tmp_path):
     assert read_examples(TASKS["sst5"], tmp_path, "train").rows == [Example("aa", "x", None, 2, 2)]
     (tmp_path / "cfimdb-dev.txt").write_text("1 ||| good\n")
     assert read_examples(TASKS["cfimdb"], tmp_path, "dev").rows == [Example("0", "good", None, 1, 1)]
+
+
+def test_two_rows_of_a_test_file_with_one_id_are_refused_with_both_lines(tmp_path):
+    """In a training file an id is never used."""
+    rows = [["index", "sentence1", "sentence2", "label"], ["0", "a", "b", "entailment"], ["0", "c", "d", "entailment"]]
+    write_rows(tmp_path / "RTE" / "train.tsv", rows)
+    assert [row.id for row in read_examples(TASKS["rte"], tmp_path, "train").rows] == ["0", "0"]
+    path = write_rows(tmp_path / "RTE" / "test.tsv", [row[:3] for row in rows])
+    with pytest.raises(InputError) as error:
+        read_examples(TASKS["rte"], tmp_path, "test")
+    assert str(error.value) == f"{path}:3: the id '0' appears twice, first in line 2"

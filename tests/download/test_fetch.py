@@ -175,3 +175,120 @@ def test_a_progress_bar_appears_on_a_terminal_only(server, partial, monkeypatch,
     partial.write_bytes(TEXT[:100])
     fetch.download_file(f"{server.url}/x", partial)
     assert "x: 100%" in terminal.getvalue() and "400/400" in terminal.getvalue()
+
+
+def redirect(server, *places: str):
+    """Each answer of the server redirects to the next place."""
+    places = list(places)
+
+    def do_GET(self):
+        server.requests.append((self.path, None))
+        self.send_response(302)
+        self.send_header("Location", places.pop(0) if len(places) > 1 else places[0])
+        self.send_header("Content-Length", "1000000000000")  # a body that never comes
+        self.end_headers()
+
+    return do_GET
+
+
+@pytest.mark.parametrize(
+    "place, message",
+    [
+        ("file:///etc/passwd", "file:///etc/passwd is not an http or https address"),
+        ("ftp://127.0.0.1/x", "ftp://127.0.0.1/x is not an http or https address"),
+        ("data:text/plain,x", "data:text/plain,x is not an http or https address"),
+        ("http://[::bad/", "redirects to http://[::bad/, which is not an http or https address"),
+        ("http://127.0.0.1:99999/x", "is not an http or https address"),
+        ("http://" + "a" * 64 + "/x", "cannot be opened: "),
+        ("x", "more than 10 redirects"),
+    ],
+)
+def test_a_redirect_to_another_kind_of_address_is_refused_in_one_line(server, partial, monkeypatch, place, message):
+    monkeypatch.setattr(server, "do_GET", redirect(server, place))
+    with pytest.raises(InputError) as error:
+        fetch.download_file(f"{server.url}/y", partial)
+    assert message in str(error.value) and not partial.exists()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[::bad/"])
+def test_an_address_of_another_kind_is_not_opened(partial, url):
+    with pytest.raises(InputError, match="is not an http or https address"):
+        fetch.download_file(url, partial)
+
+
+def test_a_redirect_to_a_web_address_is_followed(server, partial, monkeypatch):
+    answer = server.do_GET
+    monkeypatch.setattr(
+        server, "do_GET", lambda self: (answer if self.path == "/x" else redirect(server, "/x#\xe9 "))(self)
+    )
+    fetch.download_file(f"{server.url}/y", partial)
+    assert partial.read_bytes() == TEXT
+
+
+def drip(piece: bytes, headers: bytes):
+    """An answer that hardly ends: one piece again and again, without a pause that the socket's limit would notice."""
+
+    def do_GET(self):
+        self.wfile.write(headers)
+        for _ in range(100):  # longer than the four attempts together
+            self.wfile.write(piece)
+            self.wfile.flush()
+            threading.Event().wait(0.02)
+
+    return do_GET
+
+
+@pytest.mark.parametrize(
+    "headers, piece",
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\n", b"x"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 400\r\n\r\n", b"x"),
+        (b"HTTP/1.0 200 OK\r\nX-", b"x"),  # inside the headers
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: x\r\n"),  # after the end of the file
+    ],
+)
+def test_a_server_that_sends_a_byte_now_and_then_ends_the_download(server, partial, monkeypatch, headers, piece):
+    monkeypatch.setattr(fetch, "STALL", 0.1)
+    monkeypatch.setattr(server, "do_GET", drip(piece, headers))
+    with pytest.raises(ConnectionError, match="failed after 4 attempts: timed out"):
+        fetch.download_file(f"{server.url}/x", partial)
+
+
+def test_a_slow_server_that_makes_progress_is_not_stopped(server, partial, monkeypatch):
+    """It takes several times the limit in all, but each 10 bytes come in time."""
+    monkeypatch.setattr(fetch, "STALL", 0.4)
+    monkeypatch.setattr(fetch, "PROGRESS", 10)
+
+    def do_GET(self):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        for start in range(0, 400, 20):
+            self.wfile.write(TEXT[start : start + 20])
+            self.wfile.flush()
+            threading.Event().wait(0.03)
+
+    monkeypatch.setattr(server, "do_GET", do_GET)
+    fetch.download_file(f"{server.url}/x", partial)
+    assert partial.read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("size", [None, 300])
+def test_a_file_that_is_too_large_is_not_downloaded(server, partial, monkeypatch, announced, size):
+    monkeypatch.setattr(fetch, "LARGEST", 399)
+    if not announced:
+        send = server.send_header
+        others = lambda self, name, value: None if name == "Content-Length" else send(self, name, value)  # noqa: E731
+        monkeypatch.setattr(server, "send_header", others)
+    with pytest.raises(InputError) as error:
+        fetch.download_file(f"{server.url}/x", partial, size)
+    both = f"{server.url}/x has 400 bytes, the published file 300"
+    assert str(error.value) == (both if announced and size else f"{server.url}/x has more than {size or 399} bytes")
+    assert not announced or not partial.exists()
+
+
+@pytest.mark.parametrize("version", [b"\xff\xfe\0", b'"x"\r\nHost: evil', "é".encode(), b""])
+def test_a_version_mark_that_no_server_sent_is_not_used(server, partial, version):
+    partial.write_bytes(TEXT[:100])
+    partial.with_name("x.version").write_bytes(version)
+    fetch.download_file(f"{server.url}/x", partial)
+    assert requested_ranges(server) == [None] and partial.read_bytes() == TEXT

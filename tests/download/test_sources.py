@@ -1,57 +1,16 @@
 """The published files of tasks, downloaded from a server on the loopback: they appear whole, or not at all."""
 
 import errno
-import io
 import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
+from support.archives import RTE, download, error_line, rte_file, texts_below, zip_of
 
 from minbert.data.tasks import GLUE, ROWS, TASKS
-from minbert.download import fetch, sources
+from minbert.download import checksums, fetch, sources
 from minbert.download.__main__ import main, parse_arguments
-
-
-def zip_of(members: dict[str, str]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:  # not compressed, so that a test can find and change a byte of a text
-        for name, text in members.items():
-            archive.writestr(name, text)
-    return file.getvalue()
-
-
-def rte_file(*labels: str) -> str:
-    rows = [f"{i}\ta sentence\tanother\t{label}" for i, label in enumerate(labels)]
-    return "\n".join(["index\tsentence1\tsentence2\tlabel", *rows]) + "\n"
-
-
-RTE = {
-    "RTE/train.tsv": rte_file("entailment", "not_entailment", "entailment"),
-    "RTE/dev.tsv": rte_file("entailment", "not_entailment"),
-    "RTE/test.tsv": "index\tsentence1\tsentence2\n0\ta\tb\n",
-}
-
-
-@pytest.fixture
-def rte_server(web, monkeypatch):
-    """A server with an archive of RTE that holds more than the three files."""
-    monkeypatch.setitem(ROWS, "rte", {"train": 3, "dev": 2, "test": 1})
-    web.files["RTE.zip"] = zip_of({"../evil.tsv": "x", **RTE, "RTE/original/train.tsv": "x"})
-    return web
-
-
-def download(web, data: Path, *tasks: str) -> int:
-    return main([*tasks, "--to", str(data), "--from", f"{web.url}/"])
-
-
-def texts_below(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
-
-
-def error_line(capsys) -> str:
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 def test_an_archive_gives_the_three_files_and_a_second_call_downloads_nothing(rte_server, tmp_path, capsys):
@@ -148,12 +107,12 @@ def test_a_network_that_fails_stops_the_command(rte_server, tmp_path, capsys):
 
 
 def test_after_a_full_disk_nothing_is_transferred_again(rte_server, tmp_path, monkeypatch, capsys):
-    def fail(member, out, *_):
+    def fail(most, content, out, name):
         assert Path(out.name).is_relative_to(tmp_path)  # on the target's disk, where files can be moved in one step
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources.shutil, "copyfileobj", fail)
+        patch.setattr(sources, "copy_within", fail)
         assert download(rte_server, tmp_path, "rte") == 2
     assert "No space left" in error_line(capsys)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
@@ -222,8 +181,11 @@ def test_a_group_stands_for_its_tasks_and_each_task_counts_once():
 def test_without_a_mirror_the_official_addresses_are_used(tmp_path, monkeypatch):
     requested = []
 
-    def record(url, partial):
+    monkeypatch.setattr(sources, "check_checksum", lambda path, place: None)
+
+    def record(url, partial, size):
         requested.append(url)
+        assert size == checksums.published_size(sources.file_name(url))
         partial.write_bytes(b"")
 
     monkeypatch.setattr(sources, "download_file", record)

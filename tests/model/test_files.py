@@ -1,5 +1,7 @@
 """Files are written whole or not at all, and read with one clear line for what is wrong with them."""
 
+import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,7 @@ def test_a_json_object_is_read_as_it_was_written(tmp_path):
         (b"[" * 200_000, "is not valid JSON: "),
         (b"[1, 2]", "must hold one JSON object"),
         (b"null", "must hold one JSON object"),
+        (b'{"a": {"b": 1, "c": 2, "b": 1}}', "is not valid JSON: the key 'b' appears twice"),
     ],
 )
 def test_a_file_without_a_json_object_is_refused_by_name(tmp_path, content, message):
@@ -97,3 +100,28 @@ def test_lines_that_cannot_be_read_are_refused_with_file_and_line(tmp_path, cont
     with pytest.raises(InputError) as error:
         list(files.read_lines(path))
     assert str(error.value).startswith(f"{path}{message}")
+
+
+def test_a_line_or_a_file_that_is_too_long_for_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_TEXT", 1000)
+    path = tmp_path / "x"
+    path.write_bytes(b"a\n" + b"b" * 999 + b"\n" + b"c" * 1000)
+    assert [len(line) for _, line in files.read_lines(path)] == [1, 999, 1000]
+    path.write_bytes(b"a\n" + b"b" * 1000 + b"\nc\n")
+    with pytest.raises(InputError, match=f"^{path}:2 has more than 1000 bytes$"):
+        list(files.read_lines(path))
+    path.write_text(json.dumps({"a": "b" * 1000}))
+    with pytest.raises(InputError, match=f"^{path} has more than 1000 bytes$"):
+        files.read_json_object(path)
+
+
+def test_a_line_of_a_gigabyte_is_refused_before_it_is_read_to_its_end(tmp_path):
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(1_000_000_000)  # a hole, which takes no space on the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=":1 has more than 67108864 bytes"):
+            list(files.read_lines(tmp_path / "x"))
+        assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    finally:
+        tracemalloc.stop()

@@ -246,21 +246,52 @@ def test_two_columns_with_one_name_are_refused(arguments, data_folder, tmp_path,
     assert f"{path}: two columns are named 'label'" in capsys.readouterr().err
 
 
+def put(kind: str, path: Path) -> None:
+    """What is no file, in place of a file. Reading a pipe or /dev/zero would never end."""
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+
+
+KINDS = {"pipe": "is not a file but a pipe", "device": "is not a file but a pipe", "folder": "irectory"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "name", ["model/config.json", "model/model.safetensors", "model/vocab.txt", "data/RTE/dev.tsv"]
+    "name",
+    [
+        "model/config.json",
+        "model/model.safetensors",
+        "model/vocab.txt",
+        "model/tokenizer.json",
+        "model/tokenizer_config.json",
+        "data/RTE/train.tsv",
+        "data/RTE/dev.tsv",
+    ],
 )
-def test_a_pipe_in_place_of_a_file_is_refused_at_once(name, arguments, data_folder, model_folder, tmp_path, capsys):
-    """Reading it would wait for ever."""
-    shutil.copytree(data_folder, tmp_path / "data")
-    shutil.copytree(model_folder, tmp_path / "model")
-    path = tmp_path / name
-    path.unlink()
-    os.mkfifo(path)
-    assert train.main([*arguments, "--data", str(tmp_path / "data"), "--model", str(tmp_path / "model")]) == 2
-    assert f"{path} is not a file but a pipe, a socket or a device" in capsys.readouterr().err
+def test_what_is_no_file_is_refused_at_once(name, kind, here, capsys):
+    put(kind, here / name)
+    before = everything(here)
+    assert train.main(flags(here)) == 2
+    out, errors = capsys.readouterr()
+    assert str(here / name) in errors and KINDS[kind] in errors and errors.count("\n") == 1 and out == ""
+    assert everything(here) == before
 
 
-def test_a_pipe_in_place_of_a_task_file_is_refused_at_once(arguments, tmp_path, capsys):
-    os.mkfifo(tmp_path / "reviews.toml")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["reviews.toml", "train.csv"])
+def test_what_is_no_file_is_refused_as_a_task_file_or_its_data(name, kind, arguments, tmp_path, capsys):
+    (tmp_path / "reviews.toml").write_text(
+        'name = "reviews"\ntrain = "train.csv"\ndev = "dev.csv"\ntext = "a"\nlabel = "b"\nlabels = ["0", "1"]\n'
+        'metrics = ["accuracy"]\n'
+    )
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text("a,b\nred,1\n")
+    put(kind, tmp_path / name)
     assert train.main([*arguments, "--task", str(tmp_path / "reviews.toml")]) == 2
-    assert "is not a file but a pipe" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert str(tmp_path / name) in errors and KINDS[kind] in errors and errors.count("\n") == 1

@@ -154,7 +154,8 @@ class ListSampler:
 def make_training_state(objective: Objective, total_steps: int = 8) -> TrainingState:
     """The state of a run that has not begun."""
     log = TrainingLog(CPU, total_steps, [task.name for task in objective.model.tasks], discard)
-    optimizers = [AdamW(parameter_groups(objective.model, 0.01)), *objective.method.optimizers()]
+    groups = parameter_groups(objective.model, 0.01, objective.method.undecayed(objective.model))
+    optimizers = [AdamW(groups), *objective.method.optimizers()]
     return TrainingState(objective, optimizers, CPU.scaler(), BestWeights(), log, LoopState(total_steps))
 
 

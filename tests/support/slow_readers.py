@@ -3,10 +3,12 @@
 Each returns None for a file that must be refused.
 """
 
+import csv
 import json
 import math
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,10 @@ def table(task: Task, data: bytes) -> tuple[list[tuple], list[int]] | None:
     """((id, text, pair, label, line) of each record, lines of the records left out) of a training file."""
     try:
         lines = numbered_lines(without_marks(data.decode("utf-8")))
-        records = list(quoted(lines)) if task in COURSE else [(number, line.split("\t")) for number, line in lines]
+        if task in COURSE:
+            records = [(last, fields) for _, last, fields in quoted(lines)]
+        else:
+            records = [(number, line.split("\t")) for number, line in lines]
         return checked(task, records)
     except (UnicodeDecodeError, RefusedError):
         return None
@@ -43,10 +48,13 @@ def numbered_lines(text: str) -> list[tuple[int, str]]:
     return [(i, line.rstrip("\r")) for i, line in enumerate(lines, 1) if line or i < len(lines)]
 
 
-def quoted(lines: list[tuple[int, str]]):
-    """Character by character: a field may stand in quotes, and then hold tabs, line ends and doubled quotes; but not
-    both a tab and a line end, and after the closing quote nothing but the end of the field."""
-    fields, inside, fresh, closed, number = [""], False, True, False, 0
+def quoted(lines: list[tuple[int, str]], separator: str = "\t", both: bool = False):
+    """(first line, last line, fields) of each record.
+
+    Character by character: a field may stand in quotes, and then hold separators, line ends and doubled quotes; but,
+    unless `both`, not both a separator and a line end, and after the closing quote nothing but the end of the field.
+    """
+    fields, inside, fresh, closed, first = [""], False, True, False, 1
     for number, line in lines:
         rest = line + "\n"
         while rest:
@@ -60,13 +68,13 @@ def quoted(lines: list[tuple[int, str]]):
                 fields[-1] += c
             elif c == '"' and fresh:
                 inside, fresh = True, False
-            elif c == "\t":
+            elif c == separator:
                 fields, fresh, closed = [*fields, ""], True, False
             elif c == "\n":
-                if any("\n" in field and "\t" in field for field in fields):
+                if not both and any("\n" in field and separator in field for field in fields):
                     raise RefusedError
-                yield number, fields
-                fields, fresh, closed = [""], True, False
+                yield first, number, fields
+                fields, fresh, closed, first = [""], True, False, number + 1
             elif c == "\r" or closed:  # a line end of old, outside quotes; something after a quote
                 raise RefusedError
             else:
@@ -75,7 +83,8 @@ def quoted(lines: list[tuple[int, str]]):
         raise RefusedError
 
 
-def checked(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tuple], list[int]]:
+def checked(task: Task, records: list[tuple[int, list[str]]], cut: bool = True) -> tuple[list[tuple], list[int]]:
+    """`cut`: a record may end before its label."""
     names = list(task.header) or (records.pop(0)[1] if records else [])
     needed = (*task.text, task.label)
     if any(name not in names for name in needed) or any(names.count(n) > 1 for n in (*needed, "index", "id")):
@@ -85,7 +94,7 @@ def checked(task: Task, records: list[tuple[int, list[str]]]) -> tuple[list[tupl
     for line, fields in records:
         if fields == [""]:
             continue
-        ends_before_label = len(fields) == label < len(names) and all(place < label for place in text)
+        ends_before_label = cut and len(fields) == label < len(names) and all(place < label for place in text)
         if len(fields) < len(names) and (task.skip_short or ends_before_label):
             left_out.append(line)
         elif len(fields) != len(names):
@@ -111,10 +120,69 @@ def meaning(task: Task, label: str) -> float:
     return float(label)
 
 
+def own_table(task: Task, data: bytes, suffix: str) -> tuple[list[tuple], list[int]] | None:
+    """The same for a file of a user's own task."""
+    try:
+        lines = numbered_lines(without_marks(data.decode("utf-8")))
+        needed = [*task.text, task.label]
+        if not lines:
+            raise RefusedError
+        records = json_records(lines, needed) if suffix == ".jsonl" else own_records(lines, needed)
+        return checked(replace(task, skip_short=False), records, cut=False)
+    except (UnicodeDecodeError, RefusedError):
+        return None
+
+
+def own_records(lines: list[tuple[int, str]], needed: list[str]) -> list[tuple[int, list[str]]]:
+    """The header first. Its separator is the one that gives all needed columns, and of several the most columns."""
+    try:
+        headers = {separator: next(csv.reader([lines[0][1]], delimiter=separator), []) for separator in ",\t;|"}
+    except csv.Error:
+        raise RefusedError from None
+    separator = max(headers, key=lambda s: (set(needed) <= set(headers[s]), len(headers[s])))
+    header = headers[separator]
+    if not set(needed) <= set(header) or len(set(header)) < len(header):
+        raise RefusedError
+    texts = dict(lines)
+    records = list(quoted(lines, separator, both=True))[1:]
+    records = [(first, fields) for first, last, fields in records if first != last or texts[first]]
+    if any(len(fields) != len(header) for _, fields in records):
+        raise RefusedError
+    return [(1, header), *records]
+
+
+def json_records(lines: list[tuple[int, str]], needed: list[str]) -> list[tuple[int, list[str]]]:
+    names = [*needed, *(name for name in ("index", "id") if f'"{name}"' in lines[0][1] and name not in needed)]
+    records = [(0, names)]
+    for number, line in lines:
+        if line.strip():
+            try:
+                values = json.loads(line, object_pairs_hook=once)
+                records.append((number, [json_text(values[name]) for name in names]))
+            except (ValueError, RecursionError, KeyError, TypeError, IndexError):
+                raise RefusedError from None
+    return records
+
+
+def once(pairs: list[tuple]) -> dict:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("twice")
+    return dict(pairs)
+
+
+def json_text(value) -> str:
+    if isinstance(value, list | dict):
+        raise ValueError("nested")
+    if isinstance(value, str):
+        value.encode()
+        return value
+    return "" if value is None else json.dumps(value)
+
+
 def config(data: bytes) -> dict | None:
     """The fields of BertConfig of a BERT, if they are possible."""
     try:
-        values = json.loads(data.decode("utf-8"))
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or any(name not in values for name in REQUIRED):

@@ -41,6 +41,47 @@ def spoiled_bytes(draw, data: bytes, most: int = 3) -> bytes:
     return data
 
 
+WAYS = ("bytes", "encoding", "separator", "quote", "cut", "drop", "twice", "column", "ends")
+ENCODINGS = ("utf-8-sig", "latin-1", "utf-16", "cp1252")
+
+
+@st.composite
+def spoiled_table(draw, data: bytes) -> bytes:
+    """A table as people spoil it: another encoding, other separators, quotes, lines cut and moved, columns renamed."""
+    for _ in range(draw(st.integers(1, 2))):
+        lines = data.split(b"\n")
+        line = draw(st.integers(0, len(lines) - 1))
+        match draw(st.sampled_from(WAYS)):
+            case "bytes":
+                data = draw(spoiled_bytes(data, 1))
+                continue
+            case "encoding":
+                data = data.decode("utf-8", "replace").encode(draw(st.sampled_from(ENCODINGS)), "replace")
+                continue
+            case "ends":
+                data = data.replace(b"\n", draw(st.sampled_from((b"\r\n", b"\r", b"\n\n"))))
+                continue
+            case "separator":
+                old, new = draw(st.permutations((b",", b"\t", b";", b"|", b":")))[:2]
+                lines[line] = lines[line].replace(old, new)
+                if draw(st.booleans()):
+                    lines = [other.replace(old, new) for other in lines]
+            case "quote":
+                place = draw(st.integers(0, len(lines[line])))
+                lines[line] = lines[line][:place] + draw(st.sampled_from((b'"', b'""', b"'"))) + lines[line][place:]
+            case "cut":
+                lines[line] = lines[line][: draw(st.integers(0, len(lines[line])))]
+            case "drop":
+                del lines[line]
+            case "twice":
+                lines.insert(draw(st.integers(0, len(lines))), lines[line])
+            case "column":
+                old, new = draw(st.permutations((b"id", b"index", b"review", b"pair", b"stars", b"x", b"Stars")))[:2]
+                lines[0] = lines[0].replace(old, new)
+        data = b"\n".join(lines)
+    return data
+
+
 FLOATS = st.one_of(
     st.binary(min_size=4, max_size=4),
     st.sampled_from([struct.pack("<f", float(x)) for x in ("nan", "inf", "-inf", "3e38")]),

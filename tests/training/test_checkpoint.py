@@ -159,7 +159,7 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_not_loaded(
     assert same_run(uninterrupted("smart"), run("smart", Checkpoints(tmp_path)))
     for path in Checkpoints(tmp_path).files():
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="all checkpoints are damaged; delete the folder to start anew"):
+    with pytest.raises(InputError, match="all checkpoints are damaged; delete this folder, and"):
         run("smart", Checkpoints(tmp_path))
 
 

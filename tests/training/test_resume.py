@@ -284,6 +284,15 @@ def test_odd_lines_in_the_log_are_dropped(stopped, line):
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [8, 10, 16]
 
 
+@pytest.mark.parametrize("make, message", [(os.mkfifo, "is not a file but a pipe"), (os.mkdir, "cannot be read: Is a")])
+@pytest.mark.parametrize("name", ["log.jsonl", "settings.json"])
+def test_a_log_or_settings_that_are_no_file_are_refused_at_once(stopped, make, message, name, capsys):
+    (stopped / name).unlink()
+    make(stopped / name)
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert f"{stopped / name} {message}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["null", "1.0", "[1]", "[" * 200_000])
 def test_settings_that_are_no_object_are_refused_in_one_line(stopped, content, capsys):
     (stopped / "settings.json").write_text(content)
