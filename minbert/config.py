@@ -46,7 +46,7 @@ class BertConfig:
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in tuple(choices):  # a list in a config.json has no hash, but can be compared
                 raise InputError(f"{name} {getattr(self, name)!r} is not supported, only {', '.join(choices)}")
         for f in fields(self):
             value, smallest = getattr(self, f.name), 0 if f.name in ("type_vocab_size", "pad_token_id") else 1

@@ -72,6 +72,15 @@ def test_a_model_folder_without_config_json_is_refused(checkpoint):
     assert said.endswith("config.json does not exist: a model folder needs config.json and model.safetensors")
 
 
+@pytest.mark.parametrize("value", [[], {}, ["gelu"], None, "tanh"])
+def test_an_activation_that_is_none_is_refused(checkpoint, value):
+    """A list has no hash: a search in a set of names would be a TypeError."""
+    folder, _ = checkpoint
+    (folder / "config.json").write_text(json.dumps(CONFIG.to_dict() | {"hidden_act": value}))
+    said = refusal(BertModel.from_pretrained, folder)
+    assert said.endswith(f"config.json: hidden_act {value!r} is not supported, only gelu, gelu_new")
+
+
 @pytest.mark.parametrize("kept", [0, 7, 8, 100, -1, -1000])
 def test_truncated_weights_are_refused(checkpoint, kept):
     folder, _ = checkpoint

@@ -199,7 +199,7 @@ def config(data: bytes) -> dict | None:
     possible = (
         values["model_type"] == "bert"
         and values["position_embedding_type"] == "absolute"
-        and not values["is_decoder"]
+        and values["is_decoder"] == False  # noqa: E712, null is refused and 0 is not
         and values["hidden_act"] in ("gelu", "gelu_new")
         and all(type(values[name]) is int and values[name] > 0 for name in REQUIRED)
         and all(type(values[name]) is int and values[name] >= 0 for name in ("type_vocab_size", "pad_token_id"))
