@@ -2,12 +2,14 @@
 
     python -m minbert.predict RUN "a sentence"                      # RUN is a run folder
     python -m minbert.predict RUN "a sentence" "its pair"
-    python -m minbert.predict RUN --file IN --out OUT.csv           # one text a line; a tab before its pair
-    python -m minbert.predict RUN < IN
+    python -m minbert.predict RUN "a sentence" --task sst5          # of a model of several tasks
+    python -m minbert.predict RUN --file IN.txt --out OUT.csv       # one text a line; a tab before its pair
+    python -m minbert.predict RUN --file IN.csv --out OUT.csv       # of your own task: a table with its text columns
+    python -m minbert.predict RUN < IN.txt
 
 RUN can also be a folder in which transformers saved a sequence classifier. Without --out each answer is a line: the
-label, then the probability of each label; or the number of a regression. OUT.csv has the columns id (the number of the
-line, from 1), prediction, and the probability of each label.
+label, then the probability of each label; or the number of a regression. OUT.csv has the columns id (that of the table,
+or the number of the line, from 1), prediction, and the probability of each label. The model computes in float32.
 
     python -m minbert.predict bert-base-uncased --mask "the cat [MASK] on the mat ."
 
@@ -23,16 +25,19 @@ from pathlib import Path
 import torch
 
 from minbert.command_line import Parser, is_utf8
+from minbert.data.own_files import JSON_LINES
 from minbert.data.predictions import answers_csv
+from minbert.data.readers import read_file
 from minbert.errors import InputError, reason
 from minbert.files import read_lines, write_text
 from minbert.metrics import Answer
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
-from minbert.task import Batch
+from minbert.task import Batch, Task
 from minbert.tokenizer import Tokenizer, load_tokenizer
 from minbert.training.runtime import choose_device
 from minbert.training.text_model import Text, load_run
 
+TABLES = (".csv", *JSON_LINES)  # never one text a line; .tsv can be that
 MASK = "[MASK]"  # in the text of the user, for each family
 
 
@@ -68,7 +73,7 @@ def fill_masks(
 def main(argv: list[str]) -> int:
     """Run the program. Returns the exit status."""
     try:
-        args = make_parser().parse_args(argv)
+        args = make_parser().parse_intermixed_args(argv)  # flags may stand between RUN and the text
         if args.mask is not None:
             print_words(args)
         else:
@@ -84,7 +89,7 @@ def make_parser() -> Parser:
     parser.add_argument("model", metavar="RUN", help="a run folder, or the folder of a saved model")
     parser.add_argument("text", nargs="*", help="a sentence, or two sentences of a pair")
     parser.add_argument("--task", help="which task of a model of several tasks")
-    parser.add_argument("--file", metavar="IN", type=Path, help="a text on each line, with a tab before its pair")
+    parser.add_argument("--file", metavar="IN", type=Path, help="a text on each line, a tab before its pair; or a csv")
     parser.add_argument("--out", metavar="OUT", type=Path, help="write the answers to this csv file")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     parser.add_argument("--mask", metavar="TEXT", help="fill in each [MASK] of this text instead")
@@ -105,21 +110,24 @@ def print_words(args: argparse.Namespace) -> None:
 
 def print_answers(args: argparse.Namespace) -> None:
     """Print the answers, or write them to --out."""
+    if args.out is not None and args.out.exists():
+        raise InputError(f"--out {args.out} exists: delete it or name another")
     model = load_run(args.model).to(choose_device(args.device))
-    answers = model.predict(read_texts(args), args.task)
+    ids, texts = read_texts(args, model.choose_task(args.task))
+    answers = model.predict(texts, args.task)
     if args.out is None:
         for answer in answers:
             print(format_answer(answer))
         return
     try:
-        write_text(args.out, answers_csv([str(number) for number in range(1, len(answers) + 1)], answers))
+        write_text(args.out, answers_csv(ids, answers))
     except OSError as error:
         raise InputError(f"--out {args.out} cannot be written: {reason(error)}") from None
     print(f"{len(answers)} answers: {args.out}")
 
 
-def read_texts(args: argparse.Namespace) -> list[Text]:
-    """The texts of the command line, of --file, or of standard input. Raises InputError."""
+def read_texts(args: argparse.Namespace, task: Task) -> tuple[list[str], list[Text]]:
+    """The ids and texts of the command line, of --file, or of standard input. Raises InputError."""
     if args.text and args.file:
         raise InputError("--file has no effect when the command line has a text")
     if len(args.text) > 2:
@@ -127,13 +135,26 @@ def read_texts(args: argparse.Namespace) -> list[Text]:
     if args.text:
         if not all(map(is_utf8, args.text)):
             raise InputError("the text is not UTF-8")
-        return [parse_line("\t".join(args.text), "the command line")]
+        return ["1"], [parse_line("\t".join(args.text), "the command line")]
+    if args.file and args.file.suffix.lower() in (*TABLES, *([".tsv"] if task.own else [])):
+        return read_table(args.file, task)
     if args.file:
         lines: Iterable[tuple[int, str]] = read_lines(args.file)
     else:
         lines = enumerate((line.rstrip("\r\n") for line in sys.stdin), start=1)
     name = args.file or "standard input"
-    return [parse_line(line, f"{name}:{number}") for number, line in lines]
+    texts = {str(number): parse_line(line, f"{name}:{number}") for number, line in lines}
+    return list(texts), list(texts.values())
+
+
+def read_table(path: Path, task: Task) -> tuple[list[str], list[Text]]:
+    """The ids and texts of a table with the text columns of a user's own task. Raises InputError."""
+    if not task.own:
+        raise InputError(f"--file {path}: {task.name} takes a file with one text a line, a tab before its pair")
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    rows = read_file(task, path, "test").rows
+    return [row.id for row in rows], [row.text if row.pair is None else (row.text, row.pair) for row in rows]
 
 
 def parse_line(line: str, place: str) -> Text:

@@ -93,7 +93,7 @@ def read_file(task: Task, path: Path, split: str) -> Examples:
                 id=fields[id_column] if id_column is not None else str(len(rows) + len(left_out)),
                 text=fields[text[0]],
                 pair=fields[text[1]] if len(text) == 2 else None,
-                label=None if label is None else parse_label(task, fields[label], path, line),
+                label=None if label is None else parse_label(task, usual_label(task, fields[label]), path, line),
                 line=line,
             )
         )
@@ -137,13 +137,16 @@ def read_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
 def read_quoted_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the fields of each record, with the number of its last line: a record may span several lines.
 
+    Tabs separate the fields, or commas where the header has no tab. (The course at Göttingen had tabs until 2024.)
     Fields may be quoted; a quote inside is doubled. A quote that is never closed must not merge many records into
     one. It would swallow the tabs of the next line, so a field with a line end and a tab is refused.
     """
-    reader, start = csv_reader(path, "\t"), 1
+    _, header = next(read_lines(path))
+    separator = "\t" if "\t" in header or "," not in header else ","
+    reader, start = csv_reader(path, separator), 1
     try:
         for fields in reader:
-            if any("\n" in field and "\t" in field for field in fields):
+            if separator == "\t" and any("\n" in field and "\t" in field for field in fields):
                 raise csv.Error("a quoted field goes past the end of its record")
             yield reader.line_num, fields
             start = reader.line_num + 1
@@ -165,6 +168,11 @@ def column(header: list[str], name: str, path: Path) -> int:
     if name not in header:
         raise InputError(f"{path} has no column {name!r}; its columns are {', '.join(header) or 'none'}")
     return header.index(name)
+
+
+def usual_label(task: Task, text: str) -> str:
+    """Quora's labels are 0.0 and 1.0 in one course's files, 0 and 1 in another's."""
+    return f"{text}.0" if f"{text}.0" in task.labels else text
 
 
 def parse_label(task: Task, text: str, path: Path, line: int) -> float | int:

@@ -114,9 +114,13 @@ def write_page(runs: dict[str, ReportedRun], args: argparse.Namespace, command: 
     files: list[Path] = []
 
     def write(reload_seconds: float | None) -> None:
+        if reload_seconds is not None and not files:
+            print(f"follows the run in {report.page}; Ctrl-C ends this program", flush=True)
         files[:] = report.write(reload_seconds)
 
     watch(runs, args, write)
+    for note in report.notes:
+        print(f"note: {note}")
     *others, page = files
     took = "" if args.follow else f"  {time.perf_counter() - start:.1f} s"
     print(f"{'  '.join(str(path.relative_to(page.parent)) for path in others)}\n{page}{took}")

@@ -62,6 +62,8 @@ def read_answers(run: ReportedRun, device: torch.device) -> tuple[list[Answers],
                 found.append(answers or answers_of_files(run, task, split, examples))
             except InputError as error:
                 notes.append(f"no predictions of {task.name} {split}: {error}")
+    if model and (precision := run.saved.get("precision", "fp32")) != "fp32":
+        notes.append(f"the predictions are computed in fp32, and the scores of the run in {precision}: they can differ")
     if any(answers.task.labels and answers.probabilities is None for answers in found):
         notes.append("no calibration and no losses: the run kept no model (--save model keeps it)")
     return found, notes

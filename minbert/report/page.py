@@ -38,9 +38,27 @@ class Report:
         self.out.mkdir(parents=True, exist_ok=True)
         title = f"Report of {visible(next(iter(self.runs)))}" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         blocks = [Heading(title, level=1), *self.blocks()]
-        page = self.out / "report.html"
-        write_text(page, to_html(blocks, title, self.out, reload_seconds))
-        return [*dict.fromkeys(self.files.written), page]
+        self.remove_earlier_files()
+        write_text(self.page, to_html(blocks, title, self.out, reload_seconds))
+        return [*dict.fromkeys(self.files.written), self.page]
+
+    @property
+    def page(self) -> Path:
+        return self.out / "report.html"
+
+    @property
+    def notes(self) -> list[str]:
+        """What the page cannot show, and why. Known when it is written."""
+        return [f"{name}: {note}" for name, section in self.sections.items() for note in section.notes]
+
+    def remove_earlier_files(self) -> None:
+        """Files of an earlier report that this one lacks: beside the new page they would look like its own."""
+        written = {path.with_suffix("") for path in self.files.written}
+        for section in self.sections.values():
+            for name in section.possible_names():
+                if self.out / name not in written:
+                    for suffix in (".tsv", ".png", ".svg"):
+                        (self.out / f"{name}{suffix}").unlink(missing_ok=True)
 
     def blocks(self) -> Iterator[Block]:
         yield self.summary()

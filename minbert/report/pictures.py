@@ -104,10 +104,8 @@ def calibration_figure(bins: Sequence[Bin], error: float, title: str) -> Figure:
         upper.plot([left, 1], [left, 1], color=INK, linestyle="--", linewidth=1.2)
         upper.plot([b.confidence for b in filled], [b.accuracy for b in filled], "o", color=COLORS[0], markersize=6)
         upper.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(left, 1))
-        upper.set_title(title, loc="left")
+        upper.set_title(f"{title}\nexpected calibration error {error:.3f}", loc="left")
         upper.grid(axis="y")
-        upper.text(0.04, 0.94, f"ECE {error:.3f}", transform=upper.transAxes, va="top",
-                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
         lower.bar([b.low for b in filled], [b.number for b in filled], color=GREY, **look)
         lower.set(xlabel="confidence", ylabel="examples")
         lower.yaxis.get_major_locator().set_params(integer=True, nbins=3)

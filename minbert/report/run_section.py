@@ -16,6 +16,8 @@ from minbert.report.formats import format_number, plural
 from minbert.report.reported_run import ReportedRun
 from minbert.report.texts import cut, visible
 
+KINDS = ("confusion", "classes", "calibration", "scatter", "predictions", "mistakes")  # of files
+
 
 class RunSection:
     """The blocks of one run. Those of a finished run are made once."""
@@ -24,6 +26,7 @@ class RunSection:
         """`folder` is where its files go, below that of the report."""
         self.run, self.files, self.folder, self.mistakes, self.device = run, files, folder, mistakes, device
         self.finished_blocks: list[Block] | None = None
+        self.notes: list[str] = []  # what cannot be shown of a finished run, and why
 
     def blocks(self) -> list[Block]:
         """What can be shown of the run as it is now. Raises InputError if its model cannot be read."""
@@ -33,10 +36,16 @@ class RunSection:
             self.finished_blocks = list(self.make_blocks())
         return self.finished_blocks
 
+    def possible_names(self) -> Iterator[Path]:
+        """The names, without suffix, of all files that the report of this run can have."""
+        for task in self.run.tasks:
+            for split in task.splits("dev"):
+                yield from (self.folder / f"{kind}-{task.name}-{split}" for kind in KINDS)
+
     def make_blocks(self) -> Iterator[Block]:
-        answers, notes = read_answers(self.run, self.device)
-        if notes:
-            yield Items([visible(note) for note in notes])
+        answers, self.notes = read_answers(self.run, self.device)
+        if self.notes:
+            yield Items([visible(note) for note in self.notes])
         for of_file in answers:
             title = f"{of_file.task.name} {of_file.split}"
             yield Heading(title, level=3)

@@ -17,7 +17,7 @@ def pack_predictions(folder: Path, out: Path, data: Path | None = None) -> list[
     the leaderboard and of a course.
     """
     if out.exists():
-        raise InputError(f"--out {out} exists: delete it or name another")
+        raise InputError(f"{out} exists: delete it, or name another file with --out")
     data, folder = data or data_of_run(folder), find_graded_folder(folder)
     files = {name: (folder / name).read_bytes() for name in KNOWN_FILES if (folder / name).exists()}
     of_leaderboard = [name for name in files if KNOWN_FILES[name].form is LEADERBOARD]

@@ -85,6 +85,9 @@ def read_settings(cls: type[CommonSettings], folder: Path, **changes: Any) -> Co
         saved = new_settings(cls) | saved
         values = {f.name: saved_value(f, saved[f.name]) for f in fields(cls)}
     except KeyError as error:
+        if error.args[0] in ("task", "tasks") and saved.keys() & {"task", "tasks"}:
+            program = "train.py" if cls.multitask else "multitask.py"
+            raise InputError(f"{program} made this run: python {program} --resume {folder}") from None
         raise InputError(
             f"{path} lacks {error}: another program or another version of minbert wrote it; start a new run"
         ) from None

@@ -150,6 +150,8 @@ def introduction(
     yield f"trains {trained:,} of {all_of_them:,} parameters; {added:,} added"
     if isinstance(sampler, TaskBatchSampler):
         yield f"sampling {sampler.describe()}"
+    if settings.dev_size and not all(task.own for task in settings.chosen_tasks()):
+        yield "--dev-size: the files with dev predictions are incomplete, and no grader takes them"
     if note:
         yield note
     yield f"not the defaults: {settings.describe_changes(method.lr) or 'nothing'}"

@@ -115,7 +115,12 @@ class RunFolder:
     def reopen(self, fingerprint: Fingerprint) -> None:
         """Check that this is the same run. Note how this machine differs: the last bits may differ then, too."""
         before = json.loads((self.path / "settings.json").read_text(encoding="utf-8"))
-        if different := changed(before.get("fingerprint", {}), fingerprint):
+        if not isinstance(before.get("fingerprint"), dict) or not before["fingerprint"]:
+            raise InputError(
+                f"--resume {self.path}: its settings.json has no fingerprint, so nobody can tell whether this is still "
+                "the same run. Start a new run"
+            )
+        if different := changed(before["fingerprint"], fingerprint):
             raise InputError(
                 f"--resume {self.path}: {', '.join(different)} changed since the run began. "
                 "Undo the change, or start a new run"

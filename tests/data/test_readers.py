@@ -1,6 +1,7 @@
 """The nine GLUE tasks and the courses' in their official layouts, what the files may hold, and how batches are cut."""
 
 import collections
+import csv
 
 import pytest
 import torch
@@ -264,6 +265,18 @@ def test_goettingens_files_are_read_where_they_are_found(name, tmp_path):
     assert (example.id, example.text) == (row[0], row[1]) and example.label in (3, 1, 2.5)
     (example,) = read_examples(TASKS[name], tmp_path, "test").rows
     assert example.id == row[0] and example.label is None
+
+
+@pytest.mark.parametrize("name", GOETTINGEN)
+def test_goettingens_files_of_2025_are_separated_by_commas(name, tmp_path):
+    """And Quora's labels are 0 and 1 there."""
+    stem, header, row = GOETTINGEN[name]
+    row = [row[0], 'with a comma, a "quote" and a\nline end', *row[2:]]
+    row[-1] = row[-1].removesuffix(".0")
+    with (tmp_path / f"{stem}-train.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, row])
+    (example,) = read_examples(TASKS[name], tmp_path, "train").rows
+    assert (example.id, example.text) == (row[0], row[1]) and example.label in (3, 1, 2.5)
 
 
 def test_stanfords_files_come_first_and_an_error_names_both(tmp_path):

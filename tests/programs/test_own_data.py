@@ -11,6 +11,7 @@ import pytest
 import minbert
 import multitask
 import train
+from minbert import predict
 from minbert.data.predictions import read_predictions
 from minbert.training.loop import LOG_EVERY
 from minbert.training.text_model import load_run
@@ -82,6 +83,22 @@ def test_a_run_learns_says_how_it_read_the_files_and_predicts_with_probabilities
         labels = [row["stars"] for row in csv.DictReader(file)]
     predictions = read_predictions(folder, "reviews", "dev")
     assert np.mean([p == y for p, y in zip(predictions, labels, strict=True)]) == metrics["score"]
+
+
+def test_predict_reads_the_users_own_table(run, own, tmp_path, capsys):
+    """The ids and texts are those of the columns, and the answers those that the run wrote for the same file."""
+    folder = run("--epochs", "3", "--predict", "test", "--precision", "fp32")
+    assert predict.main([str(folder), "--file", str(own / "test.csv"), "--out", str(tmp_path / "answers.csv")]) == 0
+    assert capsys.readouterr().out.endswith(f"9 answers: {tmp_path / 'answers.csv'}\n")
+    answers, written = (
+        list(csv.DictReader(path.open(encoding="utf-8")))
+        for path in (tmp_path / "answers.csv", folder / "predictions" / "reviews-test.csv")
+    )
+    for answer, row in zip(answers, written, strict=True):
+        assert (answer["id"], answer["prediction"]) == (row["id"], row["prediction"])
+        assert [float(answer[x]) for x in LABELS] == pytest.approx([float(row[x]) for x in LABELS], abs=1e-6)
+    assert predict.main([str(folder), "--file", str(own / "nowhere.csv")]) == 2
+    assert "nowhere.csv does not exist" in capsys.readouterr().err
 
 
 def test_a_trained_model_answers_even_if_data_and_task_file_are_gone(run, own):

@@ -130,6 +130,31 @@ def test_the_program_prints_one_line_for_each_text(run, monkeypatch, capsys, tmp
     assert {k: float(rows[0][k]) for k in answer.probabilities} == pytest.approx(answer.probabilities, rel=1e-6)
 
 
+def test_flags_may_stand_before_the_text(run, capsys):
+    """As in `predict RUN --task sst5 "a film"`, which people type."""
+    assert predict.main([str(run), *PAIR, "--task", "rte"]) == 0
+    expected = capsys.readouterr().out
+    assert predict.main([str(run), "--task", "rte", *PAIR]) == 0
+    assert capsys.readouterr().out == expected
+    assert predict.main([str(run), "--tsk", "rte", *PAIR]) == 2
+    assert "unrecognized arguments: --tsk" in capsys.readouterr().err
+
+
+def test_an_existing_file_is_not_overwritten(run, tmp_path, capsys):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("red\tgreen\n")
+    assert predict.main([str(run), "--file", str(texts), "--out", str(texts)]) == 2
+    assert f"--out {texts} exists: delete it or name another" in capsys.readouterr().err
+    assert texts.read_text() == "red\tgreen\n"
+
+
+def test_a_table_is_not_read_as_lines_of_text(run, tmp_path, capsys):
+    """Its header would get an answer, and its ids would be read as text."""
+    (tmp_path / "texts.csv").write_text("id,sentence1,sentence2\n7,red,green\n")
+    assert predict.main([str(run), "--file", str(tmp_path / "texts.csv")]) == 2
+    assert "rte takes a file with one text a line, a tab before its pair" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -29,6 +29,22 @@ def test_the_report_of_a_run_is_in_its_folder(rte, copy, capsys):
     assert page.split()[0] == str(folder / "report" / "report.html")
 
 
+def test_files_of_an_earlier_report_do_not_stay_beside_the_new_page(rte, copy, tmp_path, capsys):
+    """The data have changed since: there are no predictions any more, and the terminal says so, too."""
+    folder, out = copy(rte), tmp_path / "out"
+    assert report(folder, "--out", out) == 0
+    (out / "confusion-notes.txt").write_text("the user's own")
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["fingerprint"]["the dev data of rte"] = "another"
+    (folder / "settings.json").write_text(json.dumps(settings))
+    capsys.readouterr()
+    assert report(folder, "--out", out) == 0
+    note = f"note: {folder.name}: no predictions of rte dev: the data have changed since the run"
+    assert note in capsys.readouterr().out.splitlines()
+    names = {"report.html", "runs.tsv", "curves.tsv", "curves.png", "curves.svg", "confusion-notes.txt"}
+    assert files_of(out) == names
+
+
 def test_the_numbers_of_the_tables_are_those_of_the_run(rte, tmp_path, read_json):
     assert report(rte, "--out", tmp_path, "--mistakes", 3) == 0
     metrics = read_json(rte / "metrics.json")

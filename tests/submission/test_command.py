@@ -98,7 +98,7 @@ def test_zip_refuses_what_check_refuses(folder, data, tmp_path, capsys):
         (["zip", ".", "--complete"], "--complete has no effect with zip"),
         (["check", ".", "--complet"], "unrecognized arguments: --complet; did you mean --complete?"),
         (["zip", "nowhere"], "nowhere is not a folder"),
-        (["zip", ".", "--out", "."], "--out . exists"),
+        (["zip", ".", "--out", "."], ". exists: delete it"),
     ],
 )
 def test_bad_usage_gets_one_line_and_exit_status_2(folder, monkeypatch, capsys, argv, message):

@@ -63,7 +63,7 @@ def test_a_run_folder_is_packed_from_its_test_predictions(tmp_path, data):
 def test_an_existing_file_is_not_overwritten(tmp_path):
     folder = write_leaderboard(tmp_path / "in", "RTE")
     (tmp_path / "a.zip").write_text("important")
-    with pytest.raises(InputError, match="exists: delete it or name another"):
+    with pytest.raises(InputError, match="exists: delete it, or name another file with --out"):
         pack_predictions(folder, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_text() == "important"
 

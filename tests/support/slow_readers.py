@@ -29,7 +29,8 @@ def table(task: Task, data: bytes) -> tuple[list[tuple], list[int]] | None:
     try:
         lines = numbered_lines(without_marks(data.decode("utf-8")))
         if task in COURSE:
-            records = [(last, fields) for _, last, fields in quoted(lines)]
+            commas = "\t" not in lines[0][1] and "," in lines[0][1] if lines else False
+            records = [(last, fields) for _, last, fields in quoted(lines, "," if commas else "\t", both=commas)]
         else:
             records = [(number, line.split("\t")) for number, line in lines]
         return checked(task, records)

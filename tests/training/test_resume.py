@@ -15,6 +15,7 @@ import pytest
 import torch
 from support.factories import CONFIG, CPU
 
+import multitask
 import sample
 import train
 from benchmarks.faults import kill_until_done, results
@@ -261,6 +262,19 @@ def test_a_resumed_run_whose_inputs_changed_is_refused_by_name(stopped, argument
     assert ": the model changed since the run began" in capsys.readouterr().err
     weights_file.write_bytes(good)
     assert train.main(["--resume", str(stopped)]) == 0
+
+
+def test_a_run_without_a_fingerprint_is_refused_and_nothing_is_said_to_have_changed(stopped, capsys):
+    for fingerprint in ({}, None, "x"):
+        change(stopped / "settings.json", fingerprint=fingerprint)
+        assert train.main(["--resume", str(stopped)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "has no fingerprint" in line and "changed" not in line
+
+
+def test_the_program_that_made_the_run_is_named(stopped, capsys):
+    assert multitask.main(["--resume", str(stopped)]) == 2
+    assert capsys.readouterr().err.endswith(f"train.py made this run: python train.py --resume {stopped}\n")
 
 
 def test_a_resumed_run_repeats_no_line_of_the_log_and_drops_a_half_written_one(stopped):
