@@ -59,7 +59,7 @@ def class_scores(labels: np.ndarray, predictions: np.ndarray, names: Sequence[st
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[Bin]:
-    """Confidence and accuracy of each bin (§2)."""
+    """Confidence and accuracy of each bin."""
     confidences, right = probabilities.max(1), probabilities.argmax(1) == labels
     edges = np.arange(bins + 1) / bins
     bin_of = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, bins - 1)
@@ -68,7 +68,7 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
         inside = bin_of == m
         number = int(inside.sum())
         means = (float(confidences[inside].mean()), float(right[inside].mean())) if number else (None, None)
-        result.append(Bin(float(edges[m]), float(edges[m + 1]), number, *means))
+        result.append(Bin(float(edges[m]), float(edges[m + 1]), number, *means))  # (§2)
     return result
 
 

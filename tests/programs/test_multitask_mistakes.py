@@ -74,7 +74,4 @@ def test_train_py_refuses_to_resume_a_run_of_multitask_py(flags, tmp_path, capsy
     assert multitask.main([*flags, "--max-steps", "1"]) == 0
     (tmp_path / "run" / "metrics.json").unlink()
     assert train.main(["--resume", str(tmp_path / "run")]) == 2
-    assert (
-        "lacks 'task': another program or another version of minbert wrote it; start a new run"
-        in capsys.readouterr().err
-    )
+    assert f"multitask.py made this run: python multitask.py --resume {tmp_path / 'run'}" in capsys.readouterr().err
