@@ -84,7 +84,7 @@ def kill_until_done(
 
 
 def compare(program: str, flags: Sequence, seed: int, kills: int) -> None:
-    """Kill runs of a program until there were so many kills. Raises AssertionError for another result."""
+    """Kill and resume runs until `kills` kills are done. Raises AssertionError if a result differs."""
     rng, left = random.Random(seed), kills
     with tempfile.TemporaryDirectory() as folder:
         began, runs = time.monotonic(), 0
@@ -104,7 +104,7 @@ def compare(program: str, flags: Sequence, seed: int, kills: int) -> None:
 
 
 def count_bad_ends(runs: int) -> int:
-    """Runs of two processes that do little and end: how many of them report a failure?"""
+    """Start short runs of two processes. Returns the number of runs that report a failure."""
     bad = 0
     for number in range(runs):
         with tempfile.TemporaryDirectory() as folder:

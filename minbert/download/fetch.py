@@ -138,7 +138,7 @@ def is_web_address(text: str) -> bool:
 
 
 def check_size(url: str, total: int | None, size: int | None, received: int = 0) -> None:
-    """Raise InputError if the announced or the received bytes cannot be those of the file."""
+    """Raise InputError if the announced or the received number of bytes is wrong for the file."""
     if size is not None and total not in (None, size):
         raise InputError(f"{url} has {total} bytes, the published file {size}")
     if max(total or 0, received) > (LARGEST if size is None else size):

@@ -152,7 +152,7 @@ def unzip(task: Task, downloads: list[Path], folder: Path) -> None:
 
 
 def copy_within(most: int, content: IO[bytes], out: IO[bytes], name: str) -> None:
-    """Copy at most so many bytes. The size that the archive declares is not trusted. Raises ValueError for more."""
+    """Copy the content. Raises ValueError above `most` bytes: the size that the archive declares is not trusted."""
     while block := content.read(BLOCK):
         if out.tell() + len(block) > most:
             raise ValueError(f"{name!r} unpacks to more than {most} bytes")

@@ -2,7 +2,7 @@
 
 python -m minbert.report RUN                       # RUN is a run folder; the page is RUN/report/report.html
 python -m minbert.report RUN RUN ...               # several runs in one picture: report-out/report.html
-python -m minbert.report RUN --follow              # draws again while the run goes on
+python -m minbert.report RUN --follow              # redraws while the run trains
 python -m minbert.report RUN --tensorboard DIR     # writes event files for TensorBoard instead
 
 A run that is not finished has its learning curves only. docs/report.md says what is in a report.
@@ -57,7 +57,7 @@ def make_parser() -> Parser:
     parser.add_argument("--mistakes", metavar="N", type=count, help=f"how many to list (default {MISTAKES})")
     parser.add_argument("--data", metavar="DIR", type=Path, help="where the data are now, if they were moved")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
-    parser.add_argument("--follow", action="store_true", help="draw again while a run goes on, until it is finished")
+    parser.add_argument("--follow", action="store_true", help="redraw while a run trains, until it is finished")
     parser.add_argument(
         "--every", metavar="SECONDS", type=seconds, help=f"look at the logs so often (default {SECONDS:g})"
     )

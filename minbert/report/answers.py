@@ -70,7 +70,7 @@ def read_answers(run: ReportedRun, device: torch.device) -> tuple[list[Answers],
 
 
 def same_examples(run: ReportedRun, task: Task, split: str, examples: Examples) -> bool:
-    """Whether the data are those of the run, as far as its settings.json tells."""
+    """Whether the data have the fingerprint in the run's settings.json. True if it has none."""
     before = fields(run.saved.get("fingerprint")).get(f"the {split} data of {task.name}")
     return before is None or before == hash_examples(examples)
 
