@@ -49,7 +49,7 @@ class SelfAttention(nn.Module):
         """The same step by step -> (output [B,T,D], probabilities [B,H,T,T] before dropout)."""
         q, k, v = self.split(q), self.split(k), self.split(v)
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B,H,T,d) x (B,H,d,T) -> (B,H,T,T)  (1)
-        probabilities = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        probabilities = scores.masked_fill_(~mask, float("-inf")).softmax(dim=-1)
         x = self.attention_dropout(probabilities) @ v  # (B,H,T,T) x (B,H,T,d) -> (B,H,T,d)
         return self.dropout(self.output(self.merge(x))), probabilities  # (§3.2.2)
 

@@ -19,4 +19,6 @@ class Dropout(nn.Dropout):
         # ceil(n/4) random 64-bit words, of which each gives 16 bits to 4 elements. (None: up to the largest integer.)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -2¹⁵ .. 2¹⁵-1
-        return x * (bits <= kept - 1 - 2**15) * (2**16 / kept)
+        mask = torch.empty_like(x, requires_grad=False)  # of x's type: x times a bool takes three times as long
+        torch.le(bits, kept - 1 - 2**15, out=mask)
+        return x * mask * (2**16 / kept)

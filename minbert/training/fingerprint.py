@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from minbert.data.readers import Examples
@@ -10,7 +10,7 @@ from minbert.hub import find_model
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import sha256
 from minbert.training.inputs import Inputs
-from minbert.training.settings import CommonSettings
+from minbert.training.settings import CommonSettings, flag_of
 from minbert.weights import weight_files
 
 # Settings that the results do not depend on: places, and how often the state is saved.
@@ -30,13 +30,14 @@ def take_fingerprint(
 
     Raises InputError if the model cannot be read.
     """
-    values = {name: value for name, value in asdict(settings).items() if name not in PLACES} | {"precision": precision}
-    values["tasks"] = [repr(replace(task, folder="", loss=None, divergence=None)) for task in settings.chosen_tasks()]
-    fingerprint = {
-        "the settings": hash_text(json.dumps(values, sort_keys=True)),
-        "the model": inputs.cached(hash_model, find_model(settings.model)),
-        "the tokenizer": inputs.cached(hash_tokenizer, tokenizer),
-    }
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in PLACES}
+    values["precision"] = precision
+    fingerprint = {flag_of(f): hash_text(repr(values[f.name])) for f in fields(settings) if f.name in values}
+    for task in settings.chosen_tasks():
+        definition = repr(replace(task, folder="", loss=None, divergence=None))
+        fingerprint[f"the definition of {task.name}"] = hash_text(definition)
+    fingerprint["the model"] = inputs.cached(hash_model, find_model(settings.model))
+    fingerprint["the tokenizer"] = inputs.cached(hash_tokenizer, tokenizer)
     for task, splits in examples.items():
         for split, rows in splits.items():
             fingerprint[f"the {split} data of {task}"] = inputs.cached(hash_examples, rows)
@@ -44,7 +45,9 @@ def take_fingerprint(
 
 
 def changed(before: Fingerprint, now: Fingerprint) -> list[str]:
-    """What differs, in words."""
+    """What differs, in words. A run of another version may have other flags: then these are not named one by one."""
+    if {what for what in before.keys() ^ now.keys() if what.startswith("--")}:
+        return ["the program's list of settings"]
     return [what for what in now | before if before.get(what) != now.get(what)]
 
 

@@ -20,4 +20,10 @@ def test_it_is_the_same_after_other_runs_of_the_process(model_folder, data_folde
     other = replace(settings, max_length=32)
     inputs.datasets(other.chosen_tasks()[0], other)  # sets the truncation of the tokenizer, before anything is hashed
     assert changed(first, fingerprint(settings, inputs)) == []
-    assert changed(first, fingerprint(other, inputs)) == ["the settings"]
+    assert changed(first, fingerprint(other, inputs)) == ["--max-length"]
+
+
+def test_a_run_of_another_version_is_refused_in_one_short_line():
+    before, now = {"the settings": "a", "the model": "b"}, {"--lr": "c", "--epochs": "d", "the model": "b"}
+    assert changed(before, now) == changed(now, before) == ["the program's list of settings"]
+    assert changed(now, now | {"the dev data of rte": "e"}) == ["the dev data of rte"]
