@@ -2,11 +2,12 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from minbert.errors import InputError
+from minbert.errors import InputError, first_line
 
 LONGEST_TEXT = 64 * 1024 * 1024  # of a line, of a field, and of a JSON or TOML file. Each is in memory at once.
 
@@ -97,19 +98,29 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_json_object(path: Path) -> dict:
     """Read the one JSON object in a file. Raises InputError that names the file."""
+    values = read_whole(path, parse_json, "JSON")
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold one JSON object")
+    return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises InputError that names the file."""
+    return read_whole(path, tomllib.loads, "TOML")
+
+
+def read_whole(path: Path, parse: Callable[[str], Any], form: str) -> Any:
+    """Read a file and parse its text. Raises InputError that names the file."""
     try:
-        values = parse_json(read_text(path))
+        return parse(read_text(path))
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
-        raise InputError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold one JSON object")
-    return values
+    except (ValueError, RecursionError) as error:  # not UTF-8, not of this form, or nested too deeply
+        raise InputError(f"{path} is not valid {form}: {first_line(error)}") from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

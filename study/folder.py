@@ -11,7 +11,8 @@ from minbert.files import read_json_object, write_text
 from minbert.training.arguments import new_settings
 from minbert.training.lock import is_locked
 from minbert.training.run_folder import absolute
-from minbert.training.settings import CommonSettings, flag_of
+from minbert.training.setting_fields import flag_of
+from minbert.training.settings import CommonSettings
 from study.plan import Run
 
 ROOT = Path(train.__file__).resolve().parent  # the folder of the project

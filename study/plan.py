@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import InputError
+from minbert.files import read_toml
 from minbert.training.arguments import saved_value
-from minbert.training.settings import CommonSettings, MultitaskSettings, Settings, flag_of
+from minbert.training.setting_fields import flag_of
+from minbert.training.settings import CommonSettings, MultitaskSettings, Settings
 from regularizers import OPTIONS, build
 from study.results import find_point
-from study.study_file import Overrides, StudyFile, check_keys, read_study_file
+from study.study_file import Overrides, StudyFile, check_keys, check_study_file
 from train import fill_in_defaults
 
 OF_THE_STUDY = ("task", "tasks", "seed", "init_seed", "data_seed", "out", "resume")  # no file sets these
@@ -51,8 +53,10 @@ def load_study(path: Path | str, overrides: Overrides) -> Study:
 
     Raises InputError that names the file and the key, or the method and the task.
     """
+    path = Path(path)
+    content = read_toml(path)
     try:
-        file = read_study_file(Path(path), overrides)
+        file = check_study_file(content, path, overrides)
         runs = list(plan_runs(file))
         check_names(runs)
         check_baselines(file, runs)

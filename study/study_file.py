@@ -11,7 +11,6 @@ from typing import Any
 from minbert.data.task_file import load_task_file
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
-from minbert.files import check_regular_file
 from minbert.task import Task
 
 TABLES = ("score", "settings", "methods", "paper")
@@ -53,12 +52,11 @@ class StudyFile:
         return load_task_file(self.task_files[name]) if name in self.task_files else TASKS[name]
 
 
-def read_study_file(path: Path, overrides: Overrides) -> StudyFile:
-    """Read a study file and apply the command line's overrides.
+def check_study_file(content: dict[str, Any], path: Path, overrides: Overrides) -> StudyFile:
+    """Check the content of the study file at `path`, and apply the command line's overrides.
 
-    Raises InputError for a file that is not TOML, an unknown key, and a value of the wrong shape.
+    Raises InputError for an unknown key and a value of the wrong shape.
     """
-    content = read_toml(path)
     check_keys(content, KEYS, "the file")
     for key in TABLES:
         if not isinstance(content.get(key, {}), dict):
@@ -100,17 +98,6 @@ def find_task_files(names: Any, folder: Path) -> dict[str, Path]:
     if len(files) < len(names):
         raise InputError("task_files: two files have a task of the same name")
     return files
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises InputError."""
-    check_regular_file(path)
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML
-        raise InputError(f"is not TOML: {error}") from None
 
 
 def check_keys(table: dict[str, Any], known: tuple[str, ...] | list[str], where: str) -> None:

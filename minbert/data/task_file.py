@@ -4,7 +4,6 @@ docs/your-own-data.md has the format.
 """
 
 import difflib
-import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 from minbert import losses, metrics
 from minbert.data.tasks import TASKS
-from minbert.errors import InputError, first_line
-from minbert.files import read_text
+from minbert.errors import InputError
+from minbert.files import read_toml
 from minbert.task import Task
 
 KEYS = ("name", "train", "dev", "test", "text", "label", "labels", "metrics")
@@ -82,20 +81,6 @@ def load_task_file(path: Path | str) -> Task:
         own=True,
         **functions,
     )
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Raises InputError if the file is missing or not TOML."""
-    try:
-        return tomllib.loads(read_text(path))
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"--task {path}: the file does not exist") from None
-    except OSError as error:
-        raise InputError(f"--task {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
-        raise InputError(f"{path} is not valid TOML: {first_line(error)}") from None
 
 
 def check_keys(values: dict[str, Any]) -> None:

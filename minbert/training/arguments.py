@@ -10,7 +10,8 @@ from minbert.command_line import Parser
 from minbert.errors import InputError
 from minbert.files import parse_json, read_text
 from minbert.training.complete_run import close_complete_run
-from minbert.training.settings import NEW_SETTINGS, CommonSettings, flag_of, value_type
+from minbert.training.setting_fields import flag_of, value_type
+from minbert.training.settings import NEW_SETTINGS, CommonSettings
 
 
 def parse_settings(cls: type[CommonSettings], argv: list[str], description: str) -> CommonSettings:

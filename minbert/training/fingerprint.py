@@ -10,7 +10,8 @@ from minbert.hub import find_model
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import sha256
 from minbert.training.inputs import Inputs
-from minbert.training.settings import CommonSettings, flag_of
+from minbert.training.setting_fields import flag_of
+from minbert.training.settings import CommonSettings
 from minbert.weights import weight_files
 
 # Settings that the results do not depend on: places, and how often the state is saved.

@@ -1,8 +1,7 @@
 """Settings: every choice of a run in one frozen dataclass, one class for each program."""
 
-from collections.abc import Sequence
-from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any, ClassVar, get_args
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 from minbert.command_line import flag, is_utf8
 from minbert.data.sampling import SAMPLINGS
@@ -11,28 +10,10 @@ from minbert.data.tasks import PAIRS, TASKS
 from minbert.errors import InputError
 from minbert.schedules import SCHEDULES
 from minbert.task import Task
+from minbert.training.setting_fields import check_range, format_flag, setting
 
-LARGEST_COUNT = 2**31  # no number of examples, steps or tokens is as large
 # The settings.json of an older run lacks these. Their defaults are how it was made.
 NEW_SETTINGS = ("record", "record_every", "dev_size")
-
-
-def setting(
-    default: Any,
-    help: str,
-    choices: Sequence[str] = (),
-    minimum: float | None = None,
-    below: float = float("inf"),
-    many: bool = False,
-    flag: str | None = None,
-) -> Any:
-    """One field: its default, the text of --help, and the values that it may take.
-
-    Numbers lie from `minimum` up to but not including `below`. `many` fields take several values. `flag` is the flag on
-    the command line where it is not the name of the field.
-    """
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "below": below, "many": many, "flag": flag}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -280,39 +261,3 @@ def parse_loss_weights(items: tuple[str, ...], tasks: tuple[str, ...]) -> dict[s
         if not 0 < weights[name] < float("inf"):
             raise InputError(f"--task-weights {item}: a weight must be a number above 0, as in {name}=0.5")
     return weights
-
-
-def check_range(f: Field, value: Any) -> None:
-    """Raise InputError for a number that is outside of its field's range, or not a number."""
-    minimum, below = f.metadata["minimum"], f.metadata["below"]
-    if value_type(f) is int and below == float("inf"):
-        below = LARGEST_COUNT
-    if isinstance(value, tuple):
-        for item in value:
-            check_range(f, item)
-        return
-    if minimum is None or value is None or minimum <= value < below:
-        return
-    is_count = below == LARGEST_COUNT and value < minimum  # then only the minimum is of interest
-    limit = f" and below {below}" if below < float("inf") and not is_count else ""
-    finite = " and finite" if value == float("inf") else ""
-    raise InputError(f"{flag_of(f)} must be at least {minimum}{limit}{finite}, not {value}")
-
-
-def value_type(f: Field) -> Any:
-    """The type of one value of a field: int of `int | None`, str of `tuple[str, ...]`, float of both together."""
-    kind = f.type
-    while get_args(kind):
-        kind = get_args(kind)[0]
-    return kind
-
-
-def flag_of(f: Field) -> str:
-    return f.metadata["flag"] or flag(f.name)
-
-
-def format_flag(f: Field, value: Any) -> str:
-    """As on the command line: --no-compile, --set a b"""
-    if isinstance(value, bool):
-        return flag(f.name if value else f"no_{f.name}")
-    return f"{flag_of(f)} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"

@@ -72,7 +72,7 @@ def test_several_tasks_may_have_one_of_the_users_own(study_file):
     "old, new, message",
     [
         ('["data/reviews.toml"]', '"data/reviews.toml"', "task_files must be a list"),
-        ('["data/reviews.toml"]', '["data/none.toml"]', "the file does not exist"),
+        ('["data/reviews.toml"]', '["data/none.toml"]', r"none\.toml does not exist"),
         (
             '["data/reviews.toml"]',
             '["data/reviews.toml", "data/reviews.toml"]',

@@ -3,7 +3,9 @@
 import pytest
 
 from minbert.errors import InputError
-from study.study_file import Overrides, read_study_file
+from minbert.files import read_toml
+from study.plan import load_study
+from study.study_file import Overrides, check_study_file
 
 GOOD = """
 tasks = ["rte", "sst5+sts"]
@@ -29,7 +31,7 @@ def read(tmp_path):
     def read_text(text: str, **overrides):
         path = tmp_path / "some-study.toml"
         path.write_text(text, encoding="utf-8")
-        return read_study_file(path, Overrides(**overrides))
+        return check_study_file(read_toml(path), path, Overrides(**overrides))
 
     return read_text
 
@@ -57,7 +59,7 @@ def test_the_command_line_changes_the_file(read):
 
 
 MISTAKES = [
-    ("tasks = [", "is not TOML"),
+    ("tasks = [", "is not valid TOML"),
     ("task = ['rte']", "the unknown key task; did you mean tasks?"),
     ("name = 'a b'", "name 'a b' must consist of letters"),
     ("tasks = ['rt']", "'rt' is not a task; the tasks are cola"),
@@ -100,8 +102,8 @@ def test_methods_are_tables(read, methods, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_study_file(tmp_path / "none.toml", Overrides())
+    with pytest.raises(InputError, match=r"^\S*none\.toml does not exist$"):
+        load_study(tmp_path / "none.toml", Overrides())
 
 
 @pytest.mark.parametrize("changes", [{"methods": ("smrt",)}, {"tasks": ("rtte",)}, {"settings": ("lr",)}])
