@@ -169,7 +169,7 @@ def test_a_tensor_that_does_not_fit_is_named(family, kind, name, tensor, message
         ("albert", {"num_hidden_layers": 10**12}, "more than 100"),
         ("albert", {"num_hidden_groups": 2}, "num_hidden_groups 2 is not supported, only 1"),
         ("roberta", {"pad_token_id": 18}, "leaves no position"),
-        ("roberta", {"pad_token_id": 40}, "pad_token_id 40 is not below vocab_size 37"),
+        ("roberta", {"pad_token_id": 37}, "pad_token_id 37 is not below vocab_size 37"),
         ("roberta", {"is_decoder": True}, "is_decoder True is not supported"),
         ("distilbert", {"n_layers": 5}, "config.json says n_layers 5, the file has 2"),
         ("distilbert", {"dim": 20}, "(dim)"),
