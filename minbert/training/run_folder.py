@@ -34,6 +34,7 @@ from minbert.training.checkpoint import NEW, Checkpoints, step_of
 from minbert.training.fingerprint import Fingerprint, changed
 from minbert.training.lock import NAME as LOCK
 from minbert.training.lock import FolderLock
+from minbert.training.log import LOG_EVERY
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import StepLines
@@ -75,7 +76,8 @@ class RunFolder:
             for path in unfinished_files(self.path, settings):
                 path.unlink()
         resumed = self.active and bool(settings.resume)
-        self.log, self.gradients = (StepLines(self.path / f"{name}.jsonl", resumed) for name in ("log", "gradients"))
+        self.log = StepLines(self.path / "log.jsonl", LOG_EVERY, resumed)
+        self.gradients = StepLines(self.path / "gradients.jsonl", settings.record_every or 1, resumed)
         self.checkpoints = None
         if settings.save != "none":
             every = settings.checkpoint_steps, settings.checkpoint_minutes

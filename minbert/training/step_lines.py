@@ -1,6 +1,7 @@
 """StepLines: a file with one line of JSON for each of some steps, such as log.jsonl; and how it is read again."""
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,20 @@ from typing import Any
 from minbert.errors import InputError
 from minbert.files import check_regular_file, write_text
 
+logger = logging.getLogger("minbert")
+
 
 class StepLines:
-    """Appends rows to a file. A resumed run first drops the lines of the steps that it does again.
+    """Appends rows to a file, one for every `every` steps at least.
+
+    A resumed run first drops the lines of the steps that it does again. It warns if lines before them are missing:
+    deleted, or not yet on the disk in a power failure.
 
     Raises InputError if the file of a resumed run cannot be read.
     """
 
-    def __init__(self, path: Path, resumed: bool):
-        self.path = path
+    def __init__(self, path: Path, every: int, resumed: bool):
+        self.path, self.every, self.resumed = path, every, resumed
         self.earlier_lines: list[str] = []
         if resumed and path.exists():
             check_regular_file(path)
@@ -27,10 +33,15 @@ class StepLines:
 
     def append(self, row: dict) -> None:
         """Append one row. Numbers that are not finite (fp16's gradient norms) become null."""
-        if self.earlier_lines:  # the stopped run may have written more steps than its last checkpoint has
+        if self.resumed:  # the stopped run may have written more steps than its last checkpoint has
+            self.resumed = False
             kept = [line for line in self.earlier_lines if is_before(line, row["step"])]
-            write_text(self.path, "".join(line + "\n" for line in kept))
-            self.earlier_lines = []
+            last = read_row(kept[-1])["step"] if kept else 0
+            if last < row["step"] - self.every:
+                logger.warning("%s lacks lines between step %d and step %d", self.path, last, row["step"])
+            if self.earlier_lines:
+                write_text(self.path, "".join(line + "\n" for line in kept))
+                self.earlier_lines = []
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite(row)) + "\n")
 

@@ -178,6 +178,23 @@ def test_odd_lines_in_the_log_are_dropped(stopped, line):
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [8, 10, 16]
 
 
+@pytest.mark.parametrize("name, lost", [("log.jsonl", "step 0 and step 16"), ("gradients.jsonl", "step 0 and step 10")])
+def test_lost_lines_are_named(arguments, tmp_path, monkeypatch, caplog, name, lost):
+    """The stopped run has made 9 of its 16 steps."""
+    monkeypatch.setattr("minbert.training.log.LOG_EVERY", 8)
+    monkeypatch.setattr("minbert.training.run_folder.LOG_EVERY", 8)
+    folder = tmp_path / "run"
+    for is_lost in (False, True):
+        shutil.rmtree(folder, ignore_errors=True)
+        with monkeypatch.context() as patch:
+            stop_in_evaluation(patch)
+            assert train.main([*arguments, "--epochs", "2", "--record", "gradients", "--record-every", "1"]) == 143
+        if is_lost:
+            (folder / name).unlink()
+        assert train.main(["--resume", str(folder)]) == 0
+        assert (f"{folder / name} lacks lines between {lost}" in caplog.messages) == is_lost
+
+
 def test_a_resumed_run_says_how_this_machine_differs(stopped, capsys):
     change(stopped / "settings.json", threads=99)
     assert train.main(["--resume", str(stopped)]) == 0
