@@ -49,6 +49,13 @@ def test_an_epoch_has_as_many_steps_as_there_are_batches_and_leaves_out_no_task(
         assert [counts[i] for i in range(3)] == sampler.counts(epoch)
 
 
+def test_a_sampler_needs_a_length():
+    with pytest.raises(ValueError, match="give epochs or max_steps"):
+        make_sampler("proportional", epochs=None)
+    with pytest.raises(ValueError, match="give epochs or max_steps"):
+        BatchSampler(DATASETS[0], BATCH, seed=0, epochs=None)
+
+
 def test_proportional_sampling_meets_every_example_once_an_epoch():
     sampler = make_sampler("proportional")
     for epoch in (1, 2):

@@ -94,7 +94,12 @@ def test_a_mistake_is_named(read, line, message):
 
 
 @pytest.mark.parametrize(
-    "methods, message", [("", "the file has no methods: add "), ("methods = {a = 1}", "methods.a must be a")]
+    "methods, message",
+    [
+        ("", "the file has no methods: add "),
+        ("methods = {a = 1}", "methods.a must be a"),
+        ("[methods.a.cola]\nepochs = 2", r"\[methods.a.cola\] has no effect: cola is not in tasks"),
+    ],
 )
 def test_methods_are_tables(read, methods, message):
     with pytest.raises(InputError, match=message):
