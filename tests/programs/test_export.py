@@ -35,7 +35,7 @@ def make_run(model_folder, data_folder, tmp_path):
 
 @pytest.mark.parametrize("option", ["finetune", "lora", "r4f", "mixout", "lora+smart"])
 def test_the_exported_folder_gives_the_answers_of_the_run(option, make_run, tmp_path, capsys):
-    run, to = make_run("--option", option), tmp_path / "exported"
+    run, to = make_run("--option", option), tmp_path / "new" / "exported"
     assert export.main([str(run), "--to", str(to)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{run} -> {to}"
     assert not [name for name in read_safetensors(to / "model.safetensors") if name.startswith("inserted.")]
