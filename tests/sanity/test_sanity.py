@@ -166,6 +166,11 @@ def test_large_numbers_at_padding_do_not_widen_the_tolerance():
     assert first_divergence([step]).cause is None
 
 
+def test_a_step_whose_numbers_are_all_0_can_be_right():
+    step = Step("a", torch.zeros(3), lambda: torch.zeros(3), lambda: torch.ones(3), [("one more", {})], "a hint")
+    assert first_divergence([step]) is None
+
+
 def test_a_model_that_writes_into_its_input_does_not_change_the_reference():
     reference, model = sanity.tiny_reference(), replaced("layers.0.feed_forward", "forward", lambda h: h.zero_())
     assert sanity.check_model(model.double(), reference).step == "layer 0 feed-forward"
