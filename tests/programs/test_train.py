@@ -145,6 +145,13 @@ def test_options_lists_the_methods_with_their_hyper_parameters(capsys):
     assert "smart.eps=0.01" in capsys.readouterr().out
 
 
+def test_a_run_that_gives_one_answer_for_all_has_failed_and_says_so(arguments, tmp_path, capsys, read_json):
+    assert train.main([*arguments, "--lr", "0", "--max-steps", "1"]) == 0  # it is complete all the same
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["failed"] is True and metrics["failure"] == "dev: every example gets the same prediction"
+    assert f"FAILED RUN: {metrics['failure']}" in capsys.readouterr().out.splitlines()
+
+
 def test_a_run_whose_loss_is_not_finite_has_metrics_that_say_so(arguments, tmp_path, capsys, read_json):
     assert train.main([*arguments, "--lr", "1e30", "--clip", "0", "--precision", "fp32"]) == 1
     assert "is not finite; " in capsys.readouterr().err
