@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from support.factories import make_model
 
+import multitask
 import train
 from minbert import BertModel, SentenceModel, load_tokenizer, weights
 from minbert.data.dataset import Dataset
@@ -138,6 +139,14 @@ def test_save_none_leaves_out_the_model_and_rows_without_a_label_are_reported(ar
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "settings.json", "log.jsonl", "metrics.json", "predictions"
     }  # fmt: skip
+
+
+def test_help_names_the_flags_of_the_program_first(capsys):
+    for program, own, shared in ((train, "--task TASK", "--data DATA"), (multitask, "--sampling", "--data DATA")):
+        with pytest.raises(SystemExit):
+            program.main(["--help"])
+        text = capsys.readouterr().out.partition("options:")[2]
+        assert 0 < text.index(own) < text.index(shared)
 
 
 def test_options_lists_the_methods_with_their_hyper_parameters(capsys):

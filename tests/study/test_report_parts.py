@@ -8,6 +8,8 @@ import pytest
 from scipy import stats
 from support.study_cells import make_cell, make_cells, make_grid, make_info, make_row, markdown_tables, read_summary
 
+from study.comparisons import measure_cells
+from study.curves import curve_figure
 from study.report import write_report
 from study.results import Cell, Row
 
@@ -41,6 +43,18 @@ def test_a_grid_has_its_settings_as_columns_and_pictures_by_method(tmp_path):
     assert len(scores) == 12 and len(comparisons) == 6 and comparisons[5]["lr"] == "5e-4"
     names = {path.stem for path in (tmp_path / "out" / "pictures").glob("*.png")}
     assert {"scores-rte", "grid-plain-on-rte", "curves-rte-plain", "curves-rte-no_correction"} <= names
+
+
+@pytest.mark.parametrize("methods, has_bands", [(6, True), (7, False)])
+def test_up_to_six_lines_have_bands_and_the_text_says_so(tmp_path, methods, has_bands):
+    cells = [
+        make_cell([make_row(tmp_path, f"m{i}", seed, 0.6 + 0.01 * seed) for seed in (0, 1)]) for i in range(methods)
+    ]
+    write_report(tmp_path / "out", make_info(), cells)
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert ("bands are one standard deviation" in report) == has_bands
+    axes = curve_figure(measure_cells(cells, {})).axes[0]
+    assert len(axes.collections) == (methods if has_bands else 0)
 
 
 def test_missing_runs_and_errors_stand_at_the_top(tmp_path):
