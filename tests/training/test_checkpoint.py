@@ -20,7 +20,7 @@ from minbert.training.checkpoint import Checkpoints
 from minbert.training.loop import Objective, fit
 from minbert.training.runtime import Runtime
 from minbert.training.settings import Settings
-from minbert.training.state import TrainingState
+from minbert.training.state import TrainingState, load_own_tensors, own_tensors
 from regularizers import OPTIONS, build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,6 +204,18 @@ def test_the_numbers_of_a_state_survive_json_and_its_tensors_are_equal_bit_for_b
     assert other.values() == state.values() and other.best.score == 0.7
     assert other.tensors().keys() == state.tensors().keys()
     assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in state.tensors().items())
+
+
+def test_a_tensor_with_several_names_is_stored_once_and_comes_back_under_all():
+    """ALBERT's layers share theirs."""
+    model, other = make_model(family="albert"), make_model(family="albert")
+    stored = own_tensors(model)
+    assert len(stored) == len(list(model.parameters())) < len(model.state_dict())
+    with torch.no_grad():
+        for p in other.parameters():
+            p.zero_()
+    load_own_tensors(other, stored)
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_rank_that_does_not_write_neither_saves_nor_removes_checkpoints(tmp_path):
