@@ -176,7 +176,12 @@ class Pool:
         worker.process.stdout.close()
         status = worker.process.wait()
         if worker.run is not None:
-            how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-            why = "; was the memory full?" if status == -signal.SIGKILL else ""
-            self.folder.note_error(worker.run, f"the process ended {how}{why}")
+            self.folder.note_error(worker.run, f"the process ended {describe_end(status)}")
             self.run_ended(worker.run)
+
+
+def describe_end(status: int) -> str:
+    """How a process ended, from the exit status that subprocess gives: negative for a signal."""
+    if status >= 0:
+        return f"with exit status {status}"
+    return f"by {signal.Signals(-status).name}" + ("; was the memory full?" if status == -signal.SIGKILL else "")

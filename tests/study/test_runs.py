@@ -16,6 +16,7 @@ import multitask
 import train
 from minbert.errors import InputError
 from study.__main__ import main
+from study.pool import describe_end
 from study.collect import load_rows
 from study.folder import StudyFolder
 from study.plan import load_study
@@ -208,6 +209,19 @@ def test_a_killed_worker_is_an_error_of_its_run_alone(tmp_path, model_folder, da
     output, _ = study.communicate()
     assert study.returncode == 1 and "rte-plain-seed0: ERROR: the process ended by SIGKILL" in output
     assert [row["seed"] for row in results(tmp_path / "out")] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "status, words",
+    [
+        (0, "with exit status 0"),
+        (3, "with exit status 3"),
+        (-9, "by SIGKILL; was the memory full?"),
+        (-11, "by SIGSEGV"),
+    ],
+)
+def test_the_end_of_a_worker_is_described(status, words):
+    assert describe_end(status) == words
 
 
 def test_two_shards_share_a_folder(tmp_path, model_folder, data):
