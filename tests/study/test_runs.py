@@ -16,10 +16,10 @@ import multitask
 import train
 from minbert.errors import InputError
 from study.__main__ import main
-from study.pool import describe_end
 from study.collect import load_rows
 from study.folder import StudyFolder
 from study.plan import load_study
+from study.pool import describe_end
 from study.study_file import Overrides
 from study.worker import job_line
 
