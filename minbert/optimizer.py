@@ -19,12 +19,9 @@ Without the correction the steps are 1/c_t times as long: √10 = 3.16 times at 
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-BLOCK = 2**18  # elements: θ, g, m and v of a block are 4 MB
 
 
 class AdamW(torch.optim.Optimizer):
@@ -50,58 +47,35 @@ class AdamW(torch.optim.Optimizer):
         It takes no closure, unlike torch's optimizers: no line of Adam evaluates the loss again.
         """
         for group in self.param_groups:
-            pieces = [self.advance(p, group) for p in group["params"] if p.grad is not None]
-            for some in chunks(pieces):
-                update(*zip(*some), group["eps"], group["betas"], 1 - group["lr"] * group["weight_decay"])
+            params = [p for p in group["params"] if p.grad is not None]
+            # A GPU is fast with one launch for all tensors. A CPU is fast with one tensor at a time, which stays in its
+            # cache.
+            on_gpu = bool(params) and params[0].device.type != "cpu"
+            for chunk in [params] if on_gpu else [[p] for p in params]:
+                self.update(chunk, **{k: v for k, v in group.items() if k != "params"})
 
-    def advance(self, p: Tensor, group: dict) -> "Piece":
-        """Count one more step of a parameter, and collect its state. A task's adapters do not train in every step."""
+    def update(self, params: list[Tensor], lr, betas, eps, weight_decay, correct_bias, **_) -> None:
+        """The equations above, for a list of tensors at once."""
+        beta1, beta2 = betas
+        grads, states = [p.grad for p in params], [self.advance(p) for p in params]
+        m, v = [state["m"] for state in states], [state["v"] for state in states]
+        torch._foreach_lerp_(m, grads, 1 - beta1)  # m ← m + (1-β₁)(g - m) = β₁ m + (1-β₁) g  Alg.1 l.3
+        torch._foreach_mul_(v, beta2)  # v ← β₂ v
+        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)  # v ← v + (1-β₂) g²  Alg.1 l.4
+        denominator = torch._foreach_sqrt(v)
+        torch._foreach_add_(denominator, eps)  # √v + ε
+        steps = [-lr * (bias_correction(s["step"], *betas) if correct_bias else 1.0) for s in states]  # (1)
+        torch._foreach_addcdiv_(params, m, denominator, scalars=steps)  # θ ← θ - α c_t m / (√v + ε)  (2)
+        if weight_decay:
+            torch._foreach_mul_(params, 1 - lr * weight_decay)  # θ ← θ - α λ θ  Alg.2 l.12 D1
+
+    def advance(self, p: Tensor) -> dict:
+        """Count one more step of a parameter, and return its state. A task's adapters do not train in every step."""
         state = self.state[p]
         if not state:
             state |= {"step": 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
         state["step"] += 1  # Alg.1 l.1
-        correction = bias_correction(state["step"], *group["betas"]) if group["correct_bias"] else 1.0
-        return Piece(p, p.grad, state["m"], state["v"], -group["lr"] * correction)  # (1)
-
-
-class Piece(NamedTuple):
-    """A parameter, or a block of one, and all that its update needs."""
-
-    param: Tensor
-    grad: Tensor
-    m: Tensor
-    v: Tensor
-    step: float  # -α_t
-
-    def blocks(self) -> list["Piece"]:
-        """The same in blocks of whole rows, with about BLOCK elements each. They are views."""
-        tensors = [torch.atleast_1d(x) for x in self[:4]]
-        rows = max(1, BLOCK * len(tensors[0]) // self.param.numel())
-        return [Piece(*block, self.step) for block in zip(*(x.split(rows) for x in tensors))]
-
-
-def chunks(pieces: list[Piece]) -> list[list[Piece]]:
-    """The pieces that are updated at once.
-
-    A GPU is fast with one launch for all. A CPU is fast with one block at a time, which stays in its cache. The numbers
-    are the same: the update treats each element alone.
-    """
-    if pieces and pieces[0].param.device.type != "cpu":
-        return [pieces]
-    return [[block] for piece in pieces for block in piece.blocks()]
-
-
-def update(params, grads, m, v, steps, eps: float, betas: tuple[float, float], kept: float) -> None:
-    """The equations above, for sequences of tensors at once. `steps` are -α_t, and `kept` is 1 - α λ."""
-    beta1, beta2 = betas
-    torch._foreach_lerp_(m, grads, 1 - beta1)  # m ← m + (1-β₁)(g - m) = β₁ m + (1-β₁) g  Alg.1 l.3
-    torch._foreach_mul_(v, beta2)  # v ← β₂ v
-    torch._foreach_addcmul_(v, grads, grads, 1 - beta2)  # v ← v + (1-β₂) g²  Alg.1 l.4
-    denominator = torch._foreach_sqrt(v)
-    torch._foreach_add_(denominator, eps)  # √v + ε
-    torch._foreach_addcdiv_(params, m, denominator, scalars=steps)  # θ ← θ - α c_t m / (√v + ε)  (2)
-    if kept != 1:
-        torch._foreach_mul_(params, kept)  # θ ← θ - α λ θ  Alg.2 l.12 D1
+        return state
 
 
 def bias_correction(t: int, beta1: float, beta2: float) -> float:

@@ -9,7 +9,6 @@ from support.factories import make_model
 from support.slow_adam import slow_adam
 from torch import nn
 
-from minbert import optimizer
 from minbert.optimizer import AdamW, bias_correction, parameter_groups
 from minbert.schedules import SCHEDULES
 
@@ -53,9 +52,9 @@ def run_both(eps: float, steps: int = 30):
     b = torch.optim.AdamW([theirs], lr=1e-2, eps=eps, weight_decay=0.0)
     for _ in range(steps):
         g = torch.randn(4, 3, dtype=torch.float64)
-        for p, adam in ((ours, a), (theirs, b)):
+        for p, optimizer in ((ours, a), (theirs, b)):
             p.grad = g.clone()
-            adam.step()
+            optimizer.step()
     return (ours - theirs).abs().max().item()
 
 
@@ -100,31 +99,21 @@ def test_steps_without_the_correction_are_too_long_for_1750_steps():
     assert [t for t in excess if excess[t] > 0.1] == list(range(1, 1751))
 
 
-@pytest.mark.parametrize("chunks", [lambda pieces: [pieces], optimizer.chunks], ids=["as on a GPU", "in blocks"])
-def test_the_way_in_which_tensors_are_gathered_changes_no_bit(chunks, monkeypatch):
-    """Blocks of 6 elements: two rows of 3, one row of 2 x 3, a part of a vector. A number alone has no rows."""
-    shapes = [(5, 3), (13,), (4, 2, 3), ()]
+def test_updates_of_all_parameters_at_once_and_one_by_one_are_equal():
+    torch.manual_seed(0)
+    shapes = [(3, 5), (7,), (2, 3, 2)]
     lists = [[nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2)]
-    lists = [[*params, nn.Parameter(torch.ones(4, 9).T)] for params in lists]  # not contiguous
-    for params, way in zip(lists, (lambda pieces: [[piece] for piece in pieces], chunks)):
-        monkeypatch.setattr(optimizer, "chunks", way)
-        monkeypatch.setattr(optimizer, "BLOCK", 6)
+    for params, together in zip(lists, (True, False)):
         torch.manual_seed(1)
-        adam = AdamW(params, lr=0.1, weight_decay=0.1)
+        optimizer = AdamW(params, lr=0.1, weight_decay=0.1)
+        options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
         for _ in range(3):
             for p in params:
                 p.grad = torch.randn(p.shape)
-            adam.step()
-    assert all(torch.equal(a, b) and not torch.equal(a, torch.ones(a.shape)) for a, b in zip(*lists))
-
-
-def test_blocks_are_views_of_every_element():
-    piece = optimizer.Piece(*(torch.zeros(1000, 768) for _ in range(4)), step=-1.0)
-    blocks = piece.blocks()
-    assert len(blocks) == 3 and all(block.param.numel() <= optimizer.BLOCK for block in blocks)
-    for block in blocks:
-        block.param.add_(1)
-    assert torch.equal(piece.param, torch.ones(1000, 768))
+            with torch.no_grad():
+                for chunk in [params] if together else [[p] for p in params]:
+                    optimizer.update(chunk, **options)
+    assert all(torch.equal(a, b) for a, b in zip(*lists))
 
 
 def test_each_parameter_counts_its_own_steps():
