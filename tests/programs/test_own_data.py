@@ -98,7 +98,7 @@ def test_predict_reads_the_users_own_table(run, own, tmp_path, capsys):
         assert (answer["id"], answer["prediction"]) == (row["id"], row["prediction"])
         assert [float(answer[x]) for x in LABELS] == pytest.approx([float(row[x]) for x in LABELS], abs=1e-6)
     assert predict.main([str(folder), "--file", str(own / "nowhere.csv")]) == 2
-    assert "nowhere.csv does not exist" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("nowhere.csv does not exist\n")
 
 
 def test_a_trained_model_answers_even_if_data_and_task_file_are_gone(run, own):
