@@ -33,10 +33,9 @@ def take_fingerprint(
     """
     values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in PLACES}
     values["precision"] = precision
-    fingerprint = {flag_of(f): hash_text(repr(values[f.name])) for f in fields(settings) if f.name in values}
-    for task in settings.chosen_tasks():
-        definition = repr(replace(task, folder="", loss=None, divergence=None))
-        fingerprint[f"the definition of {task.name}"] = hash_text(definition)
+    fingerprint = {flag_of(f): hash_text(json.dumps(values[f.name])) for f in fields(settings) if f.name in values}
+    tasks = [replace(task, folder="", loss=None, divergence=None) for task in settings.chosen_tasks()]
+    fingerprint["the definition of the tasks"] = hash_text(repr(tasks))  # in their order
     fingerprint["the model"] = inputs.cached(hash_model, find_model(settings.model))
     fingerprint["the tokenizer"] = inputs.cached(hash_tokenizer, tokenizer)
     for task, splits in examples.items():

@@ -150,7 +150,7 @@ def test_a_stopped_run_is_resumed_from_another_folder_and_refused_if_the_data_ch
     good = (own / "reviews.toml").read_text(encoding="utf-8")
     (own / "reviews.toml").write_text(good.replace('"bad", "fine"', '"fine", "bad"'), encoding="utf-8")
     assert train.main(["--resume", str(tmp_path / "run")]) == 2
-    changed = "the definition of reviews, the train data of reviews, the dev data of reviews changed"
+    changed = "the definition of the tasks, the train data of reviews, the dev data of reviews changed"
     assert changed in capsys.readouterr().err
     (own / "reviews.toml").write_text(good, encoding="utf-8")
     assert train.main(["--resume", str(tmp_path / "run")]) == 0
