@@ -28,10 +28,10 @@ def test_the_programs_are_found():
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name != WORKER])
 def test_an_unknown_flag_is_one_line_and_status_2(program, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [program, "--unknown-flag"])
-    module = program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
+    module = program.removesuffix(".py").replace("/", ".")
     monkeypatch.delitem(sys.modules, module, raising=False)  # of another test's import: runpy would warn
     with pytest.raises(SystemExit) as end:
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module(module.removesuffix(".__main__"), run_name="__main__")
     output = capsys.readouterr()
     assert end.value.code == 2
     assert output.err.count("\n") == 1 and output.out == ""
