@@ -52,7 +52,7 @@ class Report:
         return [f"{name}: {note}" for name, section in self.sections.items() for note in section.notes]
 
     def remove_earlier_files(self) -> None:
-        """Files of an earlier report that this one lacks: beside the new page they would look like its own."""
+        """Remove files of an earlier report that this report does not write: readers would take them for its own."""
         written = {path.with_suffix("") for path in self.files.written}
         for section in self.sections.values():
             for name in section.possible_names():

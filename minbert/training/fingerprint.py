@@ -31,9 +31,10 @@ def take_fingerprint(
 
     Raises InputError if the model cannot be read.
     """
-    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in PLACES}
-    values["precision"] = precision
-    fingerprint = {flag_of(f): hash_text(json.dumps(values[f.name])) for f in fields(settings) if f.name in values}
+    exact = replace(settings, precision=precision)
+    fingerprint = {
+        flag_of(f): hash_text(json.dumps(getattr(exact, f.name))) for f in fields(exact) if f.name not in PLACES
+    }
     tasks = [replace(task, folder="", loss=None, divergence=None) for task in settings.chosen_tasks()]
     fingerprint["the definition of the tasks"] = hash_text(repr(tasks))  # in their order
     fingerprint["the model"] = inputs.cached(hash_model, find_model(settings.model))

@@ -86,7 +86,7 @@ def test_a_run_learns_says_how_it_read_the_files_and_predicts_with_probabilities
 
 
 def test_predict_reads_the_users_own_table(run, own, tmp_path, capsys):
-    """The ids and texts are those of the columns, and the answers those that the run wrote for the same file."""
+    """It takes ids and texts from the columns, and gives the answers that the run wrote for the same file."""
     folder = run("--epochs", "3", "--predict", "test", "--precision", "fp32")
     assert predict.main([str(folder), "--file", str(own / "test.csv"), "--out", str(tmp_path / "answers.csv")]) == 0
     assert capsys.readouterr().out.endswith(f"9 answers: {tmp_path / 'answers.csv'}\n")
