@@ -5,10 +5,12 @@ import random
 import re
 from pathlib import Path
 
-from study.results import Cell, Row, StudyInfo
+from study.comparisons import measure_cells
+from study.results import Cell, Result, Row, StudyInfo
 
 MAJORITY = "dev: score 0.5271 is not above the majority baseline's 0.5271"
 NOT_FINITE = "the loss of step 3 is not finite"
+BASELINES = {"smart": "plain", "lnsr": "plain", "no_correction": "plain"}
 
 
 def make_row(folder: Path, method: str, seed: int, score: float | None, task: str = "rte", **changes) -> Row:
@@ -65,6 +67,11 @@ def make_cells(folder: Path) -> list[Cell]:
     return cells
 
 
+def rte_results(folder: Path) -> list[Result]:
+    """plain (one failed run), smart, lnsr (one run without a score)."""
+    return [result for result in measure_cells(make_cells(folder), BASELINES) if result.cell.task == "rte"]
+
+
 def make_grid(folder: Path) -> list[Cell]:
     """Two methods on rte over 2 values of epochs and 3 of lr, with five seeds; a high lr fails without correction."""
     rng, cells = random.Random(1), []
@@ -85,7 +92,7 @@ def make_info(**changes) -> StudyInfo:
         "name": "made-up",
         "about": "Numbers from a random generator: they show what a report looks like.",
         "command": "python -m study made-up.toml --seeds 7",
-        "baselines": {"smart": "plain", "lnsr": "plain", "no_correction": "plain"},
+        "baselines": BASELINES,
         "metrics": {},
         "levene": "median",
         "paper_note": "",
