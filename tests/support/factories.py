@@ -41,6 +41,9 @@ CONFIG = BertConfig(
     initializer_range=0.3,
 )
 
+# What makes of CONFIG a model that is wide enough for the fused attention kernels of a GPU: three heads of 16.
+WIDE = {"hidden_size": 48, "intermediate_size": 64, "initializer_range": 0.1}
+
 # What makes of CONFIG a small model of another family.
 FAMILIES = {
     "roberta": {
