@@ -97,3 +97,10 @@ def test_expected_best_of_k_runs(tmp_path):
         best = expected_best(result.cell.scores)
         np.testing.assert_allclose(line, [[k, 100 * value] for k, value in enumerate(best, start=1)])
         assert line[-1, 1] <= 100 * max(result.cell.scores)
+
+
+def test_one_score_is_not_a_curve_of_the_best(tmp_path):
+    one = make_cell([make_row(tmp_path, "plain", 0, 0.7)])
+    two = make_cell([make_row(tmp_path, "smart", seed, 0.7) for seed in range(2)])
+    assert best_figure(measure_cells([one], {})) is None
+    assert best_figure(measure_cells([one, two], {})) is not None
