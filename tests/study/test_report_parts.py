@@ -45,6 +45,12 @@ def test_a_grid_has_its_settings_as_columns_and_pictures_by_method(tmp_path):
     assert {"scores-rte", "grid-plain-on-rte", "curves-rte-plain", "curves-rte-no_correction"} <= names
 
 
+def test_each_task_has_a_part_that_names_its_metric_if_the_study_chose_one(tmp_path):
+    write_report(tmp_path / "out", make_info(metrics={"mrpc": "f1"}), make_cells(tmp_path / "runs"))
+    headings = re.findall(r"^## (.*)", (tmp_path / "out" / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[:2] == ["rte", "mrpc (f1)"]
+
+
 @pytest.mark.parametrize("methods, has_bands", [(6, True), (7, False)])
 def test_up_to_six_lines_have_bands_and_the_text_says_so(tmp_path, methods, has_bands):
     cells = [
