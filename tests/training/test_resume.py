@@ -170,6 +170,14 @@ def test_a_resumed_run_repeats_no_line_of_the_log_and_drops_a_half_written_one(s
     assert rows[0] == json.loads(logged) and rows[1]["loss"] > 0
 
 
+def test_a_resumed_run_removes_what_a_killed_one_left_unfinished(stopped):
+    unfinished, own = stopped / ".metrics.json.17", stopped / ".notes.txt.17"
+    for path in (unfinished, own):
+        path.touch()
+    assert train.main(["--resume", str(stopped)]) == 0
+    assert own.exists() and not unfinished.exists()
+
+
 @pytest.mark.parametrize("line", [b"5", b"null", b"\xff\xfe", b"[" * 100_000, b'{"step": "8"}'])
 def test_odd_lines_in_the_log_are_dropped(stopped, line):
     log = stopped / "log.jsonl"
