@@ -132,6 +132,24 @@ def test_a_header_has_its_sections_and_its_tags_are_those_of_the_code(path):
         assert section in header, f"{path.name}: the header has no `{section}`; docs/add-a-method.md shows its form"
 
 
+SYMBOL = re.compile(r"^ .*?\| self\.(\w+) +\|([^|]*)\|", re.MULTILINE)  # paper | code | default | where
+DERIVED = {("smart", "sigma"): "1e-2", ("smart", "eta"): "1", ("noise", "sigma"): "1.5e-2"}  # ε, 100 ε, as in lnsr.py
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_the_defaults_of_a_header_are_those_of_the_code(option):
+    part = build(option).parts[option]
+    for name, text in SYMBOL.findall(inspect.getmodule(OPTIONS[option]).__doc__):
+        if name in inspect.signature(OPTIONS[option]).parameters:  # not a module or a derived value
+            own = re.search(rf"{option} (\S+)", text)  # where a file has two methods: 204, low-rank 100
+            written = DERIVED.get((option, name)) or (own[1] if own else re.match(r" *([\w.-]+)", text)[1])
+            value = getattr(part, name)
+            default = "none" if value is None else value
+            assert default == (float(written) if isinstance(value, int | float) else written), (
+                f"{option}: the header says that the default of {name} is {written}, and it is {default}"
+            )
+
+
 @pytest.mark.parametrize("option", [name for name in OPTIONS])
 def test_every_option_has_a_row_in_the_readme(option):
     row = f"| `{option}` |"
