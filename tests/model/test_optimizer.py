@@ -129,9 +129,18 @@ def test_each_parameter_counts_its_own_steps():
     assert b.item() == pytest.approx(-1.0)
 
 
-def test_adamw_refuses_settings_out_of_range():
+@pytest.mark.parametrize(
+    "setting",
+    [{"betas": (1.0, 0.9)}, {"betas": (0.9, 1.0)}, {"betas": (-0.1, 0.9)}, {"betas": (0.9, -0.1)}]
+    + [{name: -1e-9} for name in ("lr", "eps", "weight_decay")],
+)
+def test_adamw_refuses_settings_out_of_range(setting):
     with pytest.raises(ValueError, match="betas lie in"):
-        AdamW([nn.Parameter(torch.zeros(1))], betas=(0.9, 1.0))
+        AdamW([nn.Parameter(torch.zeros(1))], **setting)
+
+
+def test_adamw_takes_settings_at_the_edge():
+    AdamW([nn.Parameter(torch.zeros(1))], lr=0.0, betas=(0.0, 0.0), eps=0.0, weight_decay=0.0)
 
 
 def test_every_parameter_is_in_one_group_and_no_bias_or_layernorm_is_decayed():
