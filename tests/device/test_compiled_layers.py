@@ -37,8 +37,8 @@ def test_compiled_layers_are_compiled_once_for_all_lengths_and_keep_their_names(
 
 
 def test_bf16_and_compiled_layers_train_as_float32_does(device):
-    """The losses of every row of the log are those of plain float32, except for rounding. On a GPU with the compiler
-    that users have; on a CPU, where that takes a minute, with one that only traces."""
+    """The losses of every row of the log are those of plain float32, except for rounding. A GPU compiles as it does for
+    users. That takes a minute on a CPU, so the compiler there only traces."""
     sampler, losses = BatchSampler(make_dataset(size=30), 4, 0, epochs=4), []
     settings = Settings(lr=1e-2, warmup=0.0, batch_size=4)
     torch._dynamo.reset()
@@ -47,7 +47,7 @@ def test_bf16_and_compiled_layers_train_as_float32_does(device):
         objective = Objective(model, build("l2sp"))
         objective.method.attach(model)
         objective.to(device)
-        turn_off_dropout(objective)  # on a GPU the masks of compiled layers, and those of bf16, are others
+        turn_off_dropout(objective)  # on a GPU compiled layers and bf16 draw other masks
         if compiled:
             compile_layers(model, backend="inductor" if device.type == "cuda" else "aot_eager")
         fit(objective, sampler, lambda e: {}, settings, Runtime(device, precision), rows.append)
