@@ -240,7 +240,10 @@ def check_baselines(file: StudyFile, runs: list[Run]) -> None:
 def choose_shard(runs: list[Run], part: int, count: int) -> list[Run]:
     """The runs of part `part` of `count`, which do not depend on what is finished.
 
-    Each seed starts at another part. Otherwise one part could get all runs of the slowest method.
+    The runs are dealt out cell by cell, so that each part gets its share of every cell: no part gets all runs of the
+    slowest method. A part keeps the order of the study.
     """
-    cells = len({run.cell for run in runs})
-    return [run for i, run in enumerate(runs) if (i + i // cells) % count == part - 1]
+    cells = list(dict.fromkeys(run.cell for run in runs))
+    cell_by_cell = sorted(runs, key=lambda run: cells.index(run.cell))
+    chosen = {run.name for run in cell_by_cell[part - 1 :: count]}
+    return [run for run in runs if run.name in chosen]

@@ -176,15 +176,15 @@ def test_a_baseline_with_one_point_is_compared_with_every_point(load):
     assert len(load(text).runs) == 30
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
-def test_shards_are_disjoint_and_share_every_cell(load, count):
-    text = "tasks = ['rte', 'cola']\nseeds = 14\n[methods.a]\n[methods.b]\nepochs = 1\n"
-    runs = load(text).runs
+@pytest.mark.parametrize("methods", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_shards_are_disjoint_and_share_every_cell(load, methods, count):
+    runs = load("tasks = ['rte']\nseeds = 14\n" + "".join(f"[methods.m{i}]\n" for i in range(methods))).runs
     shards = [choose_shard(runs, part, count) for part in range(1, count + 1)]
-    names = [run.name for shard in shards for run in shard]
-    assert sorted(names) == sorted(run.name for run in runs)
-    for cell in {run.cell for run in runs}:
-        shares = [sum(run.cell == cell for run in shard) for shard in shards]
+    assert sorted(run.name for shard in shards for run in shard) == sorted(run.name for run in runs)
+    assert all(shard == [run for run in runs if run in shard] for shard in shards)
+    for group in (runs, *([run for run in runs if run.cell == cell] for cell in {run.cell for run in runs})):
+        shares = [sum(run in shard for run in group) for shard in shards]
         assert max(shares) - min(shares) <= 1
 
 
