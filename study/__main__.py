@@ -16,11 +16,12 @@ from collections import Counter
 from pathlib import Path
 
 from minbert.command_line import Parser, is_utf8
-from minbert.errors import InputError
+from minbert.errors import InputError, Interrupted
 from minbert.hub import find_model
 from minbert.report.requirements import check_libraries
 from minbert.training.inputs import Inputs
 from minbert.training.runtime import choose_device, setup
+from minbert.training.signals import Signals
 from minbert.weights import weight_files
 from regularizers import build
 from study.folder import ERROR, StudyFolder
@@ -34,13 +35,16 @@ def main(argv: list[str]) -> int:
     """Run the program. Returns the exit status."""
     try:
         args = make_parser().parse_args(argv)
-        if not is_utf8(str(args.out or "")):  # the report could not hold it
+        if args.out == "":
+            raise InputError("--out is empty")
+        if not is_utf8(args.out or ""):  # the report could not hold it
             raise InputError("--out is not UTF-8")
         study = load_study(args.file, read_overrides(args))
-        folder = StudyFolder(args.out or Path("studies-out") / study.name)
+        folder = StudyFolder(Path(args.out or f"studies-out/{study.name}"))
         folder.check(study.runs)
         runs = choose_shard(study.runs, *args.shard)
-        display = ProgressDisplay(runs, folder, args.jobs)
+        signals = Signals()
+        display = ProgressDisplay(runs, folder, args.jobs, signals.output_closed)
         if args.list:
             print_list(display)
             return 0
@@ -48,10 +52,11 @@ def main(argv: list[str]) -> int:
         if not args.report:
             check_inputs(runs)
             folder.create()
-            if stop_signal := train_runs(runs, folder, display, args.jobs):
-                print("stopped; run the same command again to continue")
-                return 128 + stop_signal
-        return report(study, folder, shlex.join(["python", "-m", "study", *argv]))
+            train_runs(runs, folder, display, signals)
+        return report(study, folder, repeat_command(argv))
+    except Interrupted as stop:
+        print("stopped; run the same command again to continue")
+        return stop.status
     except KeyboardInterrupt:
         print("study: interrupted", file=sys.stderr)
         return 130
@@ -63,7 +68,7 @@ def main(argv: list[str]) -> int:
 def make_parser() -> Parser:
     parser = Parser(prog="python -m study", description=__doc__)
     parser.add_argument("file", type=Path, help="the study file")
-    parser.add_argument("--out", type=Path, help="folder of the study (default studies-out/NAME)")
+    parser.add_argument("--out", help="folder of the study (default studies-out/NAME)")
     parser.add_argument("--model", help="train this model in all runs: a folder or a hub name")
     parser.add_argument("--data", help="folder with the tasks' files")
     parser.add_argument("--tasks", nargs="+", default=[], help="these tasks instead of the file's")
@@ -95,8 +100,15 @@ def shard(text: str) -> tuple[int, int]:
 
 def read_overrides(args: argparse.Namespace) -> Overrides:
     """What the command line changes in the file."""
-    named = [f"{name}={getattr(args, name)}" for name in ("model", "data") if getattr(args, name)]
-    return Overrides(tuple(args.tasks), tuple(args.methods), tuple(args.seeds), (*args.settings, *named))
+    folders = {name: getattr(args, name) for name in ("model", "data") if getattr(args, name) is not None}
+    return Overrides(tuple(args.tasks), tuple(args.methods), tuple(args.seeds), tuple(args.settings), folders)
+
+
+def repeat_command(argv: list[str]) -> str:
+    """The command that repeats the whole study: without --shard and --report."""
+    words = iter(argv)
+    kept = [word for word in words if not (word == "--shard" and next(words)) and not word.startswith("--shard=")]
+    return shlex.join(["python", "-m", "study", *(word for word in kept if word != "--report")])
 
 
 def print_list(display: ProgressDisplay) -> None:
@@ -129,11 +141,12 @@ def check_inputs(runs: list[Run]) -> None:
         machines.add(machine)
 
 
-def train_runs(runs: list[Run], folder: StudyFolder, display: ProgressDisplay, jobs: int) -> int:
-    """Train the runs that are not finished. Returns the number of the signal that stopped it, or 0."""
+def train_runs(runs: list[Run], folder: StudyFolder, display: ProgressDisplay, signals: Signals) -> None:
+    """Train the runs that are not finished. Raises Interrupted after a signal."""
+    jobs = display.jobs
     on_cpu = all(choose_device(run.settings.device).type == "cpu" for run in runs)
     threads = max(1, cpu_count() // jobs) if on_cpu and jobs > 1 else None
-    return Pool(folder, jobs, threads, display.run_ended, display.refresh).train(runs)
+    Pool(folder, jobs, threads, display.run_ended, display.refresh, signals).train(runs)
 
 
 def report(study: Study, folder: StudyFolder, command: str) -> int:

@@ -12,7 +12,7 @@ from minbert.files import read_json_object
 from minbert.report.formats import join
 from minbert.training.step_lines import is_number
 from study.folder import FINISHED, NOT_COMPARED, ROOT, StudyFolder
-from study.plan import Run, Study, settings_fields
+from study.plan import Run, Study, merged_settings, settings_fields
 from study.results import Cell, Numbers, Row, StudyInfo
 from study.seed_effects import agreement
 from study.study_file import StudyFile, scored_names
@@ -205,11 +205,17 @@ def describe_machines(saved: list[dict[str, Any]]) -> dict[str, str]:
 def describe_paper_differences(study: Study) -> str:
     """How these runs differ from those that the study file describes: another model, other settings; or ""."""
     file, sentences = study.file, []
-    in_file = list(dict.fromkeys(Path(model).name for model in models_of_file(study)))
-    models = list(dict.fromkeys(Path(run.settings.model).name for run in study.runs))
-    if not set(models) <= set(in_file):
-        of_paper = join(in_file) or "a model that the study file does not name"
-        sentences.append(f"The paper's numbers are for {of_paper}; this report is for {join(models)}.")
+    of_paper: dict[str, None] = {}  # names of models, as an ordered set
+    others: dict[str, None] = {}
+    for task, method in dict.fromkeys((run.task, run.method) for run in study.runs):
+        in_file = models_of_file(file, task, method)
+        here = [Path(run.settings.model).name for run in study.runs if (run.task, run.method) == (task, method)]
+        if not set(here) <= set(in_file):
+            of_paper |= dict.fromkeys(in_file)
+            others |= dict.fromkeys(here)
+    if others:
+        names = join(list(of_paper)) or "a model that the study file does not name"
+        sentences.append(f"The paper's numbers are for {names}; this report is for {join(list(others))}.")
     changes = [name for name in file.changed_settings if name.replace("-", "_") not in ("model", "data", *NOT_COMPARED)]
     changes += [item.partition("=")[0] for item in file.hyper_parameters]
     if changes:
@@ -217,11 +223,7 @@ def describe_paper_differences(study: Study) -> str:
     return " ".join(sentences)
 
 
-def models_of_file(study: Study) -> list[str]:
-    """The models that any table of the study file names, the command line's left out."""
-    tables = [study.file.settings, *study.file.methods.values()]
-    tables += [value for table in tables for value in table.values() if isinstance(value, dict)]
-    models = []
-    for value in [table["model"] for table in tables if "model" in table]:
-        models += value if isinstance(value, list) else [value]
-    return models
+def models_of_file(file: StudyFile, task: str, method: str) -> list[str]:
+    """The names of the models that the study file gives a method on a task, the command line's left out."""
+    models = merged_settings(replace(file, changed_settings={}, hyper_parameters=[]), task, method).get("model", [])
+    return [Path(model).name for model in (models if isinstance(models, list) else [models])]

@@ -3,26 +3,32 @@
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
+from statistics import fmean
 
 from tqdm import tqdm
 
 from minbert.files import read_json_object
 from minbert.training.step_lines import read_log
-from study.folder import ERROR, FINISHED, StudyFolder
+from study.folder import ERROR, FINISHED, RUNNING, StudyFolder
 from study.plan import Run
 
 ERASE_LINE_ABOVE = "\x1b[1A\x1b[2K"  # the cursor goes up a line, and the line is cleared
 
 
 class ProgressDisplay:
-    """Shows the states of these runs, and an estimate of the time left for `jobs` runs at a time."""
+    """Shows the states of these runs, and an estimate of the time left for `jobs` runs at a time.
 
-    def __init__(self, runs: list[Run], folder: StudyFolder, jobs: int):
-        self.runs, self.folder, self.jobs = runs, folder, jobs
+    `output_closed` is called if standard output can no longer be written to.
+    """
+
+    def __init__(self, runs: list[Run], folder: StudyFolder, jobs: int, output_closed: Callable[[], object]):
+        self.runs, self.folder, self.jobs, self.output_closed = runs, folder, jobs, output_closed
         self.drawn = 0  # lines of the table on the screen
         self.is_terminal = sys.stdout.isatty()
         self.states = {run.name: folder.state(run) for run in runs}
         self.results = {run.name: self.read_result(run) for run in runs if self.states[run.name] == FINISHED}
+        self.given_up: set[str] = set()  # runs that ended with an error: only the next start tries them again
 
     def read_result(self, run: Run) -> dict:
         """The run's metrics.json. Raises InputError if it is damaged."""
@@ -35,10 +41,18 @@ class ProgressDisplay:
             self.results[run.name] = self.read_result(run)
             text = describe_result(self.results[run.name])
         else:
+            self.given_up.add(run.name)
             text = f"ERROR: {self.folder.error(run)}" if state == ERROR else state
         if state == ERROR or not self.is_terminal:
             self.erase()
-            print(f"{len(self.results)}/{len(self.runs)} {run.name}: {text}; {self.time_left()}", flush=True)
+            self.write(f"{len(self.results)}/{len(self.runs)} {run.name}: {text}; {self.time_left()}\n")
+
+    def write(self, text: str) -> None:
+        try:
+            print(text, end="", flush=True)
+        except OSError:
+            self.is_terminal = False
+            self.output_closed()
 
     def time_left(self) -> str:
         """0:12:30 left"""
@@ -52,17 +66,18 @@ class ProgressDisplay:
             if run.name in self.results:
                 times.setdefault(run.cell, []).append(self.folder.wall_seconds(run))
         every = [seconds for of_cell in times.values() for seconds in of_cell]
-        left = [run for run in self.runs if run.name not in self.results]
+        left = [run for run in self.runs if run.name not in self.results.keys() | self.given_up]
         if left and not every:
             return None
-        expected = [times.get(run.cell, every) for run in left]
-        return sum(sum(values) / len(values) for values in expected) / self.jobs
+        expected = [fmean(times.get(run.cell, every)) for run in left]
+        return max(sum(expected) / self.jobs, *expected, 0.0)  # one run is not divided between the jobs
 
     def refresh(self, under_way: list[Run]) -> None:
         """Draw the table again, on a terminal. What does not fit is cut: a line that wraps could not be erased."""
         if not self.is_terminal:
             return
         self.erase()
+        self.states |= {run.name: RUNNING for run in under_way}  # not "with an error" any more
         width, height = shutil.get_terminal_size()
         last = [*(self.progress(run) for run in under_way), self.time_left()]
         table = self.table()
@@ -70,13 +85,13 @@ class ProgressDisplay:
         if len(table) > room:
             table = [*table[: max(0, room - 1)], f"... {len(table) - max(0, room - 1)} more lines"][:room]
         lines = [line[: width - 1] for line in [*table, *last]][-max(1, height - 1) :]
-        print("\n".join(lines), flush=True)
+        self.write("".join(f"{line}\n" for line in lines))
         self.drawn = len(lines)
 
     def erase(self) -> None:
         """Remove the table from the screen."""
         if self.drawn:
-            print(self.drawn * ERASE_LINE_ABOVE, end="")
+            self.write(self.drawn * ERASE_LINE_ABOVE)
         self.drawn = 0
 
     def table(self) -> list[str]:

@@ -150,6 +150,8 @@ def names_of(option: Any) -> set[str]:
 
 def change_hyper_parameters(given: list, changes: list[str]) -> list:
     """Add hyper-parameters to a method's own, in place of those with the same name. `given` may be a grid of lists."""
+    if not isinstance(given, list):
+        return given  # resolve() names the mistake
     if given and isinstance(given[0], list):
         return [change_hyper_parameters(values, changes) for values in given]
     changed = {item.partition("=")[0] for item in changes}

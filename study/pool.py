@@ -9,13 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
 
+from minbert.training.signals import Signals
 from study.folder import FINISHED, ROOT, RUNNING, StudyFolder
 from study.plan import Run
 from study.worker import ERROR, STOPPED, job_line
 
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 POLL_SECONDS = 1.0  # between two looks at the clock, at signals, and at the runs of other processes
 
 
@@ -56,26 +55,6 @@ def python_path() -> list[str]:
     return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
-class Stop:
-    """A context that notes SIGINT, SIGTERM and SIGHUP. The second one raises KeyboardInterrupt."""
-
-    def __init__(self):
-        self.signal = 0
-
-    def __enter__(self) -> "Stop":
-        self.before = {number: signal.signal(number, self.handle) for number in STOP_SIGNALS}
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
-
-
 class Pool:
     """Trains runs in `jobs` processes, each run in one of them.
 
@@ -89,22 +68,23 @@ class Pool:
         threads: int | None,
         run_ended: Callable[[Run], object],
         refresh: Callable[[list[Run]], object],
+        signals: Signals,
     ):
-        self.folder, self.jobs, self.threads = folder, jobs, threads
+        self.folder, self.jobs, self.threads, self.signals = folder, jobs, threads, signals
         self.run_ended, self.refresh = run_ended, refresh
         self.waiting: list[Run] = []
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
 
-    def train(self, runs: list[Run]) -> int:
-        """Train all runs that are not finished. Returns the number of the signal that stopped it, or 0.
+    def train(self, runs: list[Run]) -> None:
+        """Train all runs that are not finished. Raises Interrupted after a signal, when all workers have ended.
 
         Runs that other processes train are waited for: they end, or this pool takes them over.
         """
         self.waiting = [run for run in runs if self.folder.state(run) != FINISHED]
-        with Stop() as stop:
+        with self.signals, self.signals.deferred():
             try:
-                while not stop.signal and (self.waiting or self.workers):
+                while not self.signals.received and (self.waiting or self.workers):
                     self.assign_runs()
                     self.listen()
                 for worker in self.workers:
@@ -114,7 +94,6 @@ class Pool:
             finally:  # after a second Ctrl-C, or an error of the study itself
                 for worker in self.workers:
                     worker.process.kill()
-        return stop.signal
 
     def assign_runs(self) -> None:
         """Give each idle worker a run. Start workers that are missing, and end those that are not needed any more."""

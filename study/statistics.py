@@ -52,6 +52,7 @@ def compare(scores: Sequence[float], baseline: Sequence[float], center: str = "m
         score is above the baseline's score; a tie counts 1/2
     levene_w, levene_p: are the variances equal? F test of the distances to the group's center; center "mean" is
         Levene 1960, "median" is Brown and Forsythe 1974
+    distance, baseline_distance: the mean distance to the center in each group, which this test compares
     cohens_d: difference / pooled standard deviation (ddof 1), Cohen 1988, Statistical Power Analysis, section 2.5
     seeds_needed: runs in each group that a t test needs to see an effect of this size, see seeds_needed()
 
@@ -76,6 +77,8 @@ def compare(scores: Sequence[float], baseline: Sequence[float], center: str = "m
         "mann_whitney_p": mann_whitney_p,
         "levene_w": levene_w,
         "levene_p": levene_p,
+        "distance": mean_distance(x, center),
+        "baseline_distance": mean_distance(y, center),
         "cohens_d": effect,
         "seeds_needed": seeds_needed(effect),
     }
@@ -205,6 +208,14 @@ def levene(x: np.ndarray, y: np.ndarray, center: str) -> tuple[float, float] | t
         return None, None
     result = stats.levene(x, y, center=center)
     return float(result.statistic), float(result.pvalue)
+
+
+def mean_distance(values: np.ndarray, center: str) -> float | None:
+    """The mean distance of the values to their mean or median; None without values."""
+    if len(values) == 0:
+        return None
+    middle = np.median(values) if center == "median" else values.mean()
+    return float(np.abs(values - middle).mean()) if has_spread(values) else 0.0
 
 
 def cohens_d(x: np.ndarray, y: np.ndarray) -> float | None:

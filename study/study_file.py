@@ -27,6 +27,7 @@ class Overrides:
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()  # one number N: the seeds 0 to N - 1
     settings: tuple[str, ...] = ()  # lr=1e-5, or smart.eps=1e-3 for the methods that use smart
+    folders: dict[str, str] = field(default_factory=dict)  # --model and --data, which are texts whatever they look like
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,30 @@ def check_study_file(content: dict[str, Any], path: Path, overrides: Overrides) 
     known = TASKS | {name: load_task_file(file) for name, file in own.items()}
     tasks = content.get("tasks", ["rte"])
     check_tasks(tasks, known)
+    names = [name for entry in tasks for name in scored_names(entry)]
     check_task_tables("settings", content.get("settings", {}), tasks)
     for name, table in methods.items():
         check_task_tables(f"methods.{name}", table, tasks)
+    metrics = check_metrics(content.get("score", {}), known, names)
+    paper = check_paper(content.get("paper", {}), methods, names)
     if overrides.tasks:
         tasks = list(overrides.tasks)
         check_tasks(tasks, known)
+        check_order(tasks, content.get("tasks", ["rte"]))
+    chosen = choose(methods, overrides.methods)
+    baselines = check_baselines(content.get("compare_with", {}), methods)
     return StudyFile(
         name=check_name(content.get("name", path.stem), "name"),
         about=" ".join(str(content.get("about", "")).split()),
         tasks=tasks,
         seeds=one_or_many(overrides.seeds) if overrides.seeds else content.get("seeds", 10),
-        methods=choose(methods, overrides.methods),
+        methods=chosen,
         settings=content.get("settings", {}),
-        baselines=check_baselines(content.get("compare_with", {}), methods),
+        baselines={method: baseline for method, baseline in baselines.items() if baseline in chosen},
         levene=check_center(content.get("levene", "median")),
-        metrics=check_metrics(content.get("score", {}), known),
-        paper=check_paper(content.get("paper", {}), methods, known),
-        changed_settings=settings,
+        metrics=metrics,
+        paper=paper,
+        changed_settings=settings | overrides.folders,
         hyper_parameters=hyper_parameters,
         task_files=own,
     )
@@ -146,6 +153,14 @@ def check_task_tables(where: str, table: dict[str, Any], tasks: list[str]) -> No
                 raise InputError(f"[{where}.{key}.{name}] is a table; {name} must be a value")
 
 
+def check_order(tasks: list[str], of_file: list[str]) -> None:
+    """Raise InputError for --tasks sts+sst5 if the file has sst5+sts: its tables would have no effect."""
+    for entry in tasks:
+        for other in of_file:
+            if entry != other and sorted(entry.split("+")) == sorted(other.split("+")):
+                raise InputError(f"--tasks {entry}: the file has these tasks as {other}")
+
+
 def scored_names(entry: str) -> list[str]:
     """What a run gets scores for: rte; of sst5+sts the average sst5+sts, then sst5 and sts."""
     names = entry.split("+")
@@ -193,17 +208,24 @@ def check_center(value: Any) -> str:
     return value
 
 
-def check_metrics(table: dict[str, Any], known: Mapping[str, Task]) -> dict[str, str]:
+def check_metrics(table: dict[str, Any], known: Mapping[str, Task], scored: list[str]) -> dict[str, str]:
     for task, metric in table.items():
         if task not in known:
             raise InputError(f"[score]: {task!r} is not a task")
+        check_scored(task, "[score]", scored)
         if metric not in known[task].metrics:
             raise InputError(f"[score]: {task} has the metrics {', '.join(known[task].metrics)}, not {metric!r}")
     return table
 
 
+def check_scored(name: str, where: str, scored: list[str]) -> None:
+    """Raise InputError for a table on something that the file's tasks do not score: it would have no effect."""
+    if name not in scored:
+        raise InputError(f"{where} has no effect: the file's tasks score {', '.join(scored)}, not {name}")
+
+
 def check_paper(
-    table: dict[str, Any], methods: dict[str, Any], known: Mapping[str, Task]
+    table: dict[str, Any], methods: dict[str, Any], scored: list[str]
 ) -> dict[str, dict[str, dict[str, float]]]:
     for method, tasks in table.items():
         check_method(method, methods, "[paper]")
@@ -211,7 +233,7 @@ def check_paper(
             where = f"[paper.{method}.{task}]"
             if not isinstance(numbers, dict):
                 raise InputError(f"[paper.{method}] must hold tables: [paper.{method}.rte]")
-            check_task(task, where, known)
+            check_scored(task, where, scored)
             check_keys(numbers, PAPER_KEYS, where)
             if not all(type(number) in (int, float) and abs(number) < 1e9 for number in numbers.values()):  # no NaN
                 raise InputError(f"{where} must hold numbers")
@@ -235,6 +257,8 @@ def split_overrides(items: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
             hyper_parameters.append(item)
         else:
             settings[key] = toml_value(value)
+            if isinstance(settings[key], dict):
+                raise InputError(f"--set {item}: the value is a table, which only the file can hold")
     return settings, hyper_parameters
 
 

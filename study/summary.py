@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from minbert.report.formats import join, plural
 from study.formats import format_interval, format_p_equation, format_points, name_baseline, name_cell
 from study.results import Cell, Result, Row
+from study.statistics import ROUNDING
 
 FEW = 4  # comparisons that the paragraph describes one by one; of more it names the significant ones, counts the others
 MANY = 10  # significant comparisons that it names
@@ -37,14 +38,13 @@ def describe_comparisons(compared: Sequence[Result]) -> list[str]:
     if further > 0:
         verb = "shows" if further == 1 else "show"
         sentences.append(f"{plural(further, 'further comparison')} {verb} a difference (tables below).")
-    rest = len(compared) - len(significant)
-    if not significant:
-        sentences.append(
-            f"None of the {len(compared)} comparisons shows a significant difference after Holm's correction."
-        )
-    elif rest:
-        others = "other comparison shows" if rest == 1 else f"other {rest} comparisons show"
-        sentences.append(f"The {others} no significant difference after Holm's correction.")
+    rest = [result for result in compared if not result.is_significant()]
+    others = "other comparison shows" if len(rest) == 1 else f"other {len(rest)} comparisons show"
+    start = f"The {others} no" if significant else f"None of the {len(compared)} comparisons shows a"
+    by_ranks = sum(result.is_significant("mann_whitney_p") for result in rest)
+    if rest:
+        ranks = f"; by ranks (Mann-Whitney) {by_ranks} of them {'do' if by_ranks > 1 else 'does'}" if by_ranks else ""
+        sentences.append(f"{start} significant difference of the means after Holm's correction{ranks}.")
     return sentences
 
 
@@ -90,7 +90,7 @@ def describe_untested(result: Result) -> str:
     difference = result.comparison["difference"]
     single = min(result.summary["n"], result.baseline.summary["n"]) < 2
     reason = count_seeds(result) if single else "neither has any spread"
-    if difference == 0:
+    if abs(difference) < ROUNDING:
         return f"{name} and {baseline} have equal scores on {task} ({reason})."
     side = "more" if difference > 0 else "less"
     scored = f"{name} scores {format_points(abs(difference))} points {side} than {baseline} on {task}"
@@ -107,12 +107,14 @@ def describe_spreads(compared: Sequence[Result]) -> list[str]:
     """Sentences on methods whose spread differs from the baseline's by Levene's test."""
     sentences = []
     for result in [result for result in compared if result.is_significant("levene_p")][:MANY]:
-        ours, theirs = result.summary["std"], result.baseline.summary["std"]
-        side = "less" if ours < theirs else "more"
+        # The test compares these distances. One far run can turn the order of the standard deviations around.
+        ours, theirs = result.comparison["distance"], result.comparison["baseline_distance"]
+        deviations = [format_points(cell.summary["std"]) for cell in (result, result.baseline)]
         sentences.append(
-            f"{name_cell(result.cell)} varies {side} over the seeds than {name_baseline(result)} on "
-            f"{result.cell.task} (standard deviation {format_points(ours)} and {format_points(theirs)}, Levene "
-            f"{format_p_equation(result.comparison['levene_p_corrected'])})."
+            f"{name_cell(result.cell)} varies {'less' if ours < theirs else 'more'} over the seeds than "
+            f"{name_baseline(result)} on {result.cell.task} (mean distance to the center {format_points(ours)} and "
+            f"{format_points(theirs)}, Levene {format_p_equation(result.comparison['levene_p_corrected'])}; standard "
+            f"deviation {deviations[0]} and {deviations[1]})."
         )
     return sentences
 

@@ -24,6 +24,7 @@ from minbert.training.run import fine_tune
 from minbert.training.runtime import setup
 from minbert.training.settings import CommonSettings, MultitaskSettings, Settings
 from regularizers import build
+from study.folder import ROOT
 from train import one_line
 
 ENDED, STOPPED, ERROR = "ended", "stopped", "error"  # how an attempt ended
@@ -78,6 +79,8 @@ def train_run(job: dict[str, Any], inputs: Inputs, stopped: threading.Event) -> 
     """Train one run. Returns how the attempt ended: {"end": ...} and for an error {"error": one line}."""
     try:
         settings = read_settings(job)
+        # A stopped run prints the command that goes on with it, which starts with this name.
+        sys.argv[0] = str(ROOT / ("multitask.py" if settings.multitask else "train.py"))
         method = build(settings.option, settings.method_settings)
         with setup(settings.device, settings.precision, method.fp32) as runtime:
             if stopped.is_set():

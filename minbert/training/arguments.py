@@ -112,6 +112,7 @@ def saved_value(f: Field, value: Any) -> Any:
         raise ValueError(f"{f.name} is {value!r}")
     if many and isinstance(value, list) and all(isinstance(item, kind) for item in value):
         return tuple(value)
-    if not many and (value == f.default or type(value) is kind or (kind is float and type(value) is int)):
+    is_unset = value is None and f.default is None
+    if not many and (is_unset or type(value) is kind or (kind is float and type(value) is int)):
         return value
     raise ValueError(f"{f.name} is {value!r}")

@@ -195,5 +195,7 @@ def test_a_file_without_a_model_does_not_name_the_papers(tmp_path):
         'option = "finetune"', 'option = "finetune"\nmodel = ["b", "c"]'
     )
     assert describe(load(tmp_path, of_method)).paper_note == ""
+    one_for_both = describe(load(tmp_path, of_method, settings=("model=b",))).paper_note
+    assert one_for_both.startswith("The paper's numbers are for a; this report is for b.")
     of_task = METHODS.replace("batch-size = 16", 'model = "a"')
     assert describe(load(tmp_path, of_task)).paper_note == ""

@@ -1,4 +1,4 @@
-"""How `python -m study --jobs N` divides the machine between N workers."""
+"""How `python -m study --jobs N` divides the machine between N workers, and the command in the report."""
 
 from types import SimpleNamespace
 
@@ -14,8 +14,8 @@ class FakePool:
     def __init__(self, folder, jobs, threads, *_):
         FakePool.told = jobs, threads
 
-    def train(self, runs) -> int:
-        return 0
+    def train(self, runs) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,11 @@ def test_workers_on_a_cpu_divide_the_cores(devices, cores, jobs, threads, monkey
     monkeypatch.setattr(program, "choose_device", torch.device)
     monkeypatch.setattr(program, "Pool", FakePool)
     runs = [SimpleNamespace(settings=SimpleNamespace(device=device)) for device in devices]
-    display = SimpleNamespace(run_ended=None, refresh=None)
-    assert program.train_runs(runs, None, display, jobs) == 0
+    program.train_runs(runs, None, SimpleNamespace(run_ended=None, refresh=None, jobs=jobs), None)
     assert FakePool.told == (jobs, threads)
+
+
+@pytest.mark.parametrize("shard", [["--shard", "2/8"], ["--shard=2/8"], ["--report"], []])
+def test_the_command_of_a_report_repeats_the_whole_study(shard):
+    words = ["a b.toml", "--seeds", "3", *shard, "--jobs", "2"]
+    assert program.repeat_command(words) == "python -m study 'a b.toml' --seeds 3 --jobs 2"

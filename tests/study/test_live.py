@@ -42,19 +42,44 @@ def finish(folder, run, score: float | None, wall: float, failed: bool = False) 
         os.utime(path / name, (time, time))
 
 
+def make_display(runs, folder, jobs):
+    return ProgressDisplay(runs, folder, jobs, output_closed=pytest.fail)
+
+
 def test_the_time_left_is_that_of_the_same_cell_or_else_of_all(folder, runs):
     """Six runs: 3 seeds of 2 methods, and the finished ones took 10 s (plain) and 40 s."""
-    display = ProgressDisplay(runs, folder, jobs=1)
+    display = make_display(runs, folder, jobs=1)
     assert display.seconds_left() is None and display.time_left() == "time left unknown"
     finish(folder, runs[0], 0.7, wall=10)
-    assert ProgressDisplay(runs, folder, jobs=1).seconds_left() == pytest.approx(5 * 10)
+    assert make_display(runs, folder, jobs=1).seconds_left() == pytest.approx(5 * 10)
     finish(folder, runs[1], 0.7, wall=40)
-    assert ProgressDisplay(runs, folder, jobs=2).seconds_left() == pytest.approx((2 * 10 + 2 * 40) / 2)
-    assert ProgressDisplay(runs[:2], folder, jobs=2).time_left() == "00:00 left"
+    assert make_display(runs, folder, jobs=2).seconds_left() == pytest.approx((2 * 10 + 2 * 40) / 2)
+    assert make_display(runs, folder, jobs=8).seconds_left() == pytest.approx(40)
+    assert make_display(runs[:2], folder, jobs=2).time_left() == "00:00 left"
+
+
+def test_a_run_that_ended_with_an_error_is_not_waited_for(folder, runs, capsys):
+    display = make_display(runs[:3], folder, jobs=1)
+    finish(folder, runs[0], 0.7, wall=10)
+    folder.note_error(runs[1], "a bug")
+    for run in runs[:2]:
+        display.run_ended(run)
+    assert display.seconds_left() == pytest.approx(10)
+
+
+def test_a_closed_terminal_is_told_and_raises_nothing(folder, runs, monkeypatch):
+    """An error here would kill the runs that train."""
+    told = []
+    display = ProgressDisplay(runs, folder, jobs=1, output_closed=lambda: told.append(True))
+    display.is_terminal, display.drawn = True, 3
+    with open(os.devnull) as closed:  # it cannot be written to
+        monkeypatch.setattr(live.sys, "stdout", closed)
+        display.refresh([runs[0]])
+    assert told and not display.is_terminal
 
 
 def test_elsewhere_each_run_has_a_line(folder, runs, capsys):
-    display = ProgressDisplay(runs, folder, jobs=1)
+    display = make_display(runs, folder, jobs=1)
     finish(folder, runs[0], 0.7125, wall=10)
     display.run_ended(runs[0])
     finish(folder, runs[2], None, wall=10, failed=True)
@@ -90,7 +115,7 @@ class Screen:
 @pytest.mark.parametrize("width, height", [(80, 24), (20, 24), (80, 4), (30, 3)])
 def test_the_table_on_a_terminal_replaces_itself(folder, runs, capsys, monkeypatch, width, height):
     monkeypatch.setattr(live.shutil, "get_terminal_size", lambda: os.terminal_size((width, height)))
-    display, screen = ProgressDisplay(runs, folder, jobs=1), Screen()
+    display, screen = make_display(runs, folder, jobs=1), Screen()
     display.is_terminal = True
     finish(folder, runs[0], 0.7125, wall=10)
     display.run_ended(runs[0])
@@ -107,11 +132,11 @@ def test_the_table_on_a_terminal_replaces_itself(folder, runs, capsys, monkeypat
     if (width, height) == (80, 24):
         assert table[0].split() == "rte plain 2/3 mean 60.62 1 failed".split()
         assert table[1].split() == "rte a-method-with-a-long-name 0/3 mean – 1 with an error".split()
-        assert table[2:] == ["> rte-a-method-with-a-long-name-seed1: starts", "00:40 left", ""]
+        assert table[2:] == ["> rte-a-method-with-a-long-name-seed1: starts", "00:30 left", ""]
 
 
 def test_the_line_of_a_run_has_its_last_step(folder, runs):
-    display = ProgressDisplay(runs, folder, jobs=1)
+    display = make_display(runs, folder, jobs=1)
     path = folder.run_folder(runs[0])
     path.mkdir(parents=True)
     row = {"step": 10, "steps": 78, "loss": 0.51234}

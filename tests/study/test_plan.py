@@ -220,3 +220,16 @@ def test_hyper_parameters_reach_an_option_of_one_task_or_of_the_command_line(loa
 def test_no_seeds_are_refused_on_the_command_line_too(load):
     with pytest.raises(InputError, match="seeds = 0: give a number"):
         load(PLAIN, seeds=(0,))
+
+
+def test_a_whole_number_in_place_of_a_count_is_refused_even_if_it_equals_the_default(load):
+    with pytest.raises(InputError, match=r"batch-size cannot be 32\.0"):
+        load("[methods.plain]\nbatch-size = 32.0\n")
+    with pytest.raises(InputError, match="bias-correction cannot be 1"):
+        load("[methods.plain]\nbias-correction = 1\n")
+
+
+@pytest.mark.parametrize("given", ["5", '"smart.eps=1e-3"'])
+def test_a_set_that_is_no_list_is_refused_with_a_change_of_the_command_line_too(load, given):
+    with pytest.raises(InputError, match="set cannot be"):
+        load(f"[methods.smart]\noption = 'smart'\nset = {given}\n", settings=("smart.mu=1",))

@@ -1,10 +1,6 @@
 """A whole study on tiny files, in its own processes: its runs, what it survives, and what it refuses."""
 
-import csv
 import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,43 +15,9 @@ from study.__main__ import main
 from study.collect import load_rows
 from study.folder import StudyFolder
 from study.plan import load_study
-from study.pool import describe_end
 from study.study_file import Overrides
 from study.worker import job_line
-
-ROOT = Path(__file__).resolve().parents[2]
-# One thread a worker: the runs are too small to share out, and equal bits need an equal number of threads.
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-FLAGS = {"device": "cpu", "precision": "fp32", "batch-size": 16, "max-length": 32, "lr": 1e-2}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, data_folder, course) -> Path:
-    """The files of RTE and of the course's tasks in one folder."""
-    folder = tmp_path_factory.mktemp("all-data")
-    for source in (data_folder, course):
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-    return folder
-
-
-def write_study(path: Path, model: Path, data: Path, text: str) -> Path:
-    """A study file of the tiny model. `text` starts with further settings, and goes on with tables."""
-    settings = "\n".join(f"{key} = {json.dumps(value)}" for key, value in FLAGS.items())
-    path.write_text(f"[settings]\nmodel = '{model}'\ndata = '{data}'\n{settings}\n{text}", encoding="utf-8")
-    return path
-
-
-def start(file: Path, out: Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "study", str(file), "--out", str(out), *flags]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def results(out: Path) -> list[dict]:
-    """The rows of results.csv without the times."""
-    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: value for name, value in row.items() if name not in ("seconds", "folder")} for row in rows]
-
+from tests.support.studies import ENVIRONMENT, FLAGS, results, start, write_study
 
 MIXED = """
 epochs = 2
@@ -162,86 +124,6 @@ def test_a_report_trains_nothing(mixed, monkeypatch, capsys):
     assert main([str(out.parent / "mixed.toml"), "--tasks", "rte", "--seeds", "3", "--out", str(out), "--report"]) == 1
     assert calls == [(out, 3)]
     assert capsys.readouterr().out.startswith("4 of 9 runs finished, ")
-
-
-LONG = """
-epochs = 20
-checkpoint-steps = 2
-[methods.plain]
-"""
-
-
-def test_a_stopped_study_goes_on_to_the_same_numbers(tmp_path, model_folder, data):
-    """SIGKILL leaves the workers behind: they finish their step and stop. SIGTERM is passed on to them."""
-    file, out = write_study(tmp_path / "long.toml", model_folder, data, LONG), tmp_path / "stopped"
-    flags = ["--seeds", "2", "--jobs", "2", "--set", "save=model"]
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        logs = [out / "runs" / f"rte-plain-seed{seed}" / "log.jsonl" for seed in (0, 1)]
-        before = [path.stat().st_mtime_ns if path.exists() else 0 for path in logs]
-        stopped = start(file, out, *flags)
-        wait_until(lambda: all(p.exists() and p.stat().st_mtime_ns > at for p, at in zip(logs, before)))  # noqa: B023
-        stopped.send_signal(number)
-        output, _ = stopped.communicate()
-        assert stopped.returncode == (-number if number == signal.SIGKILL else 128 + number), output
-        assert not list(out.glob("runs/*/metrics.json"))
-    last = start(file, out, *flags)
-    output, _ = last.communicate()
-    assert last.returncode == 0 and sum("seed0: score" in line for line in output.splitlines()) == 1, output
-    assert "going on after step" in (out / "output" / "rte-plain-seed0.txt").read_text()
-    for seed, row in enumerate(results(out)):
-        flags = [text for key, value in FLAGS.items() for text in (f"--{key}", str(value))]
-        flags += ["--model", str(model_folder), "--data", str(data), "--epochs", "20", "--save", "none"]
-        assert train.main([*flags, "--seed", str(seed), "--out", str(tmp_path / str(seed))]) == 0
-        alone = json.loads((tmp_path / str(seed) / "metrics.json").read_text())
-        assert (row["score"], row["train_loss"]) == (repr(alone["score"]), repr(alone["train_loss"]))
-
-
-def test_a_killed_worker_is_an_error_of_its_run_alone(tmp_path, model_folder, data):
-    file = write_study(tmp_path / "long.toml", model_folder, data, LONG)
-    study = start(file, tmp_path / "out", "--seeds", "2")
-    first = tmp_path / "out" / "runs" / "rte-plain-seed0"
-    wait_until(lambda: (first / "log.jsonl").exists())
-    children = Path(f"/proc/{study.pid}/task/{study.pid}/children")
-    if not children.exists():
-        study.kill()
-        pytest.skip("the system does not name the children of a process")
-    os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
-    output, _ = study.communicate()
-    assert study.returncode == 1 and "rte-plain-seed0: ERROR: the process ended by SIGKILL" in output
-    assert [row["seed"] for row in results(tmp_path / "out")] == ["1"]
-
-
-@pytest.mark.parametrize(
-    "status, words",
-    [
-        (0, "with exit status 0"),
-        (3, "with exit status 3"),
-        (-9, "by SIGKILL; was the memory full?"),
-        (-11, "by SIGSEGV"),
-    ],
-)
-def test_the_end_of_a_worker_is_described(status, words):
-    assert describe_end(status) == words
-
-
-def test_two_shards_share_a_folder(tmp_path, model_folder, data):
-    file = write_study(
-        tmp_path / "shards.toml", model_folder, data, "epochs = 2\n[methods.plain]\n[methods.smart]\noption = 'smart'\n"
-    )
-    shards = [start(file, tmp_path / "out", "--seeds", "3", "--shard", f"{part}/2") for part in (1, 2)]
-    outputs = [shard.communicate()[0] for shard in shards]
-    assert [shard.returncode for shard in shards] == [0, 0], outputs
-    trained = [line.split()[1] for output in outputs for line in output.splitlines()[:-1]]
-    assert len(trained) == len(set(trained)) == 6
-    assert len(list((tmp_path / "out" / "runs").glob("*/metrics.json"))) == 6
-    assert any("6 of 6 runs finished" in output for output in outputs)
-
-
-def wait_until(happened, seconds: float = 300.0) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

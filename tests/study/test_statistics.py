@@ -87,6 +87,7 @@ def test_rounding_is_no_spread():
     values = compare(almost, [0.5, 0.5])
     assert values.pop("difference") == values.pop("low") == values.pop("high") == pytest.approx(-0.2)
     assert values.pop("mann_whitney_u") == 0.0 and values.pop("mann_whitney_p") is not None
+    assert values.pop("distance") == values.pop("baseline_distance") == 0.0
     assert set(values.values()) == {None}
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 SIZES = [(5, 12), (3, 7), (25, 2), (11, 11), (2, 3)]
 TESTS = ("welch_t", "welch_p", "mann_whitney_u", "mann_whitney_p", "levene_w", "levene_p")
-COMPARISON = ["difference", "low", "high", *TESTS, "cohens_d", "seeds_needed"]
+COMPARISON = ["difference", "low", "high", *TESTS, "distance", "baseline_distance", "cohens_d", "seeds_needed"]
 
 
 def draw(seed, *sizes):
@@ -65,7 +65,9 @@ def test_a_comparison_equals_slow_formulas(sizes):
         grand = sum(map(sum, distances)) / (n + m)
         between = n * (means[0] - grand) ** 2 + m * (means[1] - grand) ** 2
         within = sum((z - mean) ** 2 for group, mean in zip(distances, means) for z in group)
-        assert compare(x, y, center)["levene_w"] == pytest.approx((n + m - 2) * between / within)
+        values = compare(x, y, center)
+        assert values["levene_w"] == pytest.approx((n + m - 2) * between / within)
+        assert [values["distance"], values["baseline_distance"]] == pytest.approx(means)
 
 
 def test_the_median_is_the_center_unless_the_mean_is_asked_for():
@@ -148,6 +150,7 @@ PARTS = {
 def test_degenerate_groups_leave_exactly_the_undefined_quantities_out(scores, baseline, defined, center):
     values = compare(scores, baseline, center)
     names = {name for part in defined.split() for name in PARTS[part]}
+    names |= {name for name, group in (("distance", scores), ("baseline_distance", baseline)) if group}
     assert {name for name, value in values.items() if value is not None} == names
     check_plain(values)
 

@@ -11,7 +11,7 @@ GOOD = """
 tasks = ["rte", "sst5+sts"]
 compare_with = "plain"
 [score]
-mrpc = "f1"
+sts = "spearman"
 [settings]
 lr = [1e-5, 2e-5]
 [settings.rte]
@@ -40,7 +40,7 @@ def test_a_good_file_is_read(read):
     file = read(GOOD)
     assert (file.name, file.about, file.seeds) == ("some-study", "", 10)
     assert file.tasks == ["rte", "sst5+sts"] and list(file.methods) == ["plain", "smart"]
-    assert file.baselines == {"smart": "plain"} and file.metrics == {"mrpc": "f1"}
+    assert file.baselines == {"smart": "plain"} and file.metrics == {"sts": "spearman"}
     assert file.paper["smart"]["rte"] == {"mean": 72.23}
 
 
@@ -55,7 +55,13 @@ def test_the_command_line_changes_the_file(read):
     )
     assert file.tasks == ["cola"] and list(file.methods) == ["smart"] and file.seeds == [3, 9]
     assert file.changed_settings == {"lr": 1e-3, "model": "a/b"} and file.hyper_parameters == ["smart.eps=1"]
+    assert file.baselines == {}  # plain is not chosen
     assert read(GOOD, seeds=(4,)).seeds == 4
+
+
+@pytest.mark.parametrize("text", ["2024", "2024-05-01", "1e5", "true", "a/b", ""])
+def test_a_folder_of_the_command_line_is_a_text_whatever_it_looks_like(read, text):
+    assert read(GOOD, folders={"data": text}).changed_settings == {"data": text}
 
 
 MISTAKES = [
@@ -75,7 +81,9 @@ MISTAKES = [
     ("compare_with = 3", "compare_with must be a method or a table"),
     ("levene = 'mode'", 'levene must be "median" or "mean", not \'mode\''),
     ("score = 'f1'", "score must be a table"),
-    ("score = {mrpc = 'f2'}", "mrpc has the metrics accuracy, f1, not 'f2'"),
+    ("tasks = ['mrpc']\nscore = {mrpc = 'f2'}", "mrpc has the metrics accuracy, f1, not 'f2'"),
+    ("score = {mrpc = 'f1'}", "[score] has no effect: the file's tasks score rte, not mrpc"),
+    ("paper = {plain = {cola = {mean = 1}}}", "[paper.plain.cola] has no effect: the file's tasks score rte, not cola"),
     ("score = {mrp = 'f1'}", "'mrp' is not a task"),
     ("settings = {rtte = {epochs = 2}}", "[settings.rtte] has no effect: rtte is not in tasks, which has rte"),
     ("settings = {cola = {epochs = 2}}", "[settings.cola] has no effect: cola is not in tasks, which has rte"),
@@ -111,7 +119,16 @@ def test_a_missing_file_is_named(tmp_path):
         load_study(tmp_path / "none.toml", Overrides())
 
 
-@pytest.mark.parametrize("changes", [{"methods": ("smrt",)}, {"tasks": ("rtte",)}, {"settings": ("lr",)}])
-def test_a_mistake_on_the_command_line_is_named(read, changes):
-    with pytest.raises(InputError, match=r"--methods: 'smrt'|tasks: 'rtte'|--set lr must look like"):
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"methods": ("smrt",)}, "--methods: 'smrt'"),
+        ({"tasks": ("rtte",)}, "tasks: 'rtte'"),
+        ({"tasks": ("sts+sst5",)}, r"--tasks sts\+sst5: the file has these tasks as sst5\+sts"),
+        ({"settings": ("lr",)}, "--set lr must look like"),
+        ({"settings": ("rte={epochs=1}",)}, "the value is a table, which only the file can hold"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(read, changes, message):
+    with pytest.raises(InputError, match=message):
         read(GOOD, **changes)

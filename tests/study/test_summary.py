@@ -54,7 +54,7 @@ def test_many_comparisons_are_counted(tmp_path):
     text = summarize(cells, {f"m{k}": "plain" for k in range(6)})
     assert "m0 is ahead of plain on rte by 20.02 points" in text
     assert "m3 is behind plain on rte by 19.98 points" in text
-    assert "The other 4 comparisons show no significant difference after Holm's correction." in text
+    assert "The other 4 comparisons show no significant difference of the means after Holm's correction." in text
     assert "m1" not in text and "m2" not in text
     text = summarize([*cells[:1], *cells[2:4], *cells[5:]] * 2, {"m1": "plain"})
     assert "m1 cannot be distinguished from plain" in text
@@ -94,8 +94,36 @@ def test_the_spread_is_told_where_levene_sees_a_difference(tmp_path):
              for name, scores in (("plain", wide), ("smart", narrow))]  # fmt: skip
     text = summarize(cells, {"smart": "plain"})
     assert "smart cannot be distinguished from plain on rte" in text
-    assert "smart varies less over the seeds than plain on rte (standard deviation 0.18 and 7.21, Levene p" in text
+    assert "smart varies less over the seeds than plain on rte (mean distance to the center 0.15 and 6.00, " in text
+    assert "Levene p < .001; standard deviation 0.18 and 7.21)." in text
     assert "plain varies more over the seeds than smart" in summarize(cells, {"plain": "smart"})
+
+
+def test_one_far_run_does_not_turn_the_spread_around(tmp_path):
+    """Equal runs and a far one have the larger standard deviation. Levene's test finds that the others vary more."""
+    one_far = [0.527] * 24 + [0.704]
+    spread = [0.6 + 0.01 * (i % 5) + (0.04 if i % 2 else -0.04) for i in range(25)]
+    cells = [make_cell([make_row(tmp_path, name, i, x) for i, x in enumerate(scores)])
+             for name, scores in (("plain", one_far), ("smart", [0.6 + (x - 0.6) * 0.75 for x in spread]))]  # fmt: skip
+    results = measure_cells(cells, {"smart": "plain"})
+    assert results[1].summary["std"] < results[0].summary["std"] and results[1].is_significant("levene_p")
+    assert "smart varies more over the seeds than plain" in summarize_in_words(results, {"smart": "plain"})
+
+
+@pytest.mark.parametrize("others, verb", [(5, "5 of them do"), (0, "")])
+def test_differences_by_ranks_are_counted(tmp_path, others, verb):
+    """One run far below the others hides the difference of the means from Welch's test, but not that of the ranks."""
+    scores = {f"m{k}": [0.65 + 0.001 * i for i in range(11)] + [0.1 if k < others else 0.60] for k in range(5)}
+    scores = {"plain": [0.62 + 0.001 * i for i in range(12)]} | scores
+    if not others:
+        scores = {name: scores["plain"] for name in scores}
+    cells = [
+        make_cell([make_row(tmp_path, name, i, x) for i, x in enumerate(values)]) for name, values in scores.items()
+    ]
+    text = summarize(cells, dict.fromkeys(list(scores)[1:], "plain"))
+    ranks = f"; by ranks (Mann-Whitney) {verb}" if verb else ""
+    start = "None of the 5 comparisons shows a significant difference of the means after Holm's correction"
+    assert f"{start}{ranks}." in text
 
 
 def test_failures_of_several_kinds_are_counted_apart(tmp_path):
