@@ -40,7 +40,7 @@ class BertModel(nn.Module):
                 layer.share(self.layers[0])
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
         self.pooler_activation = POOLER_ACTIVATIONS[config.pooler_activation]
-        self.pooler_dropout = Dropout(config.hidden_dropout_prob) if config.dropout_before_pooler else nn.Identity()
+        self.pooler_dropout = Dropout(config.head_dropout) if config.dropout_before_pooler else nn.Identity()
         self.fresh_pooler = False  # True where the checkpoint had no pooler
         self.apply(self.initialize)
 

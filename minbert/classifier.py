@@ -42,8 +42,8 @@ class SentenceModel(nn.Module):
         self.tasks = tuple(tasks)
         self.bert = bert
         config = bert.config
-        width, rate = config.hidden_size, config.classifier_dropout
-        self.dropout = Dropout(config.hidden_dropout_prob if rate is None else rate)
+        width = config.hidden_size
+        self.dropout = Dropout(config.head_dropout)
         self.heads = nn.ModuleDict({task.name: nn.Linear(feature_count(task, width), task.outputs) for task in tasks})
         self.heads.apply(bert.initialize)
         for task in tasks:
@@ -57,6 +57,10 @@ class SentenceModel(nn.Module):
         Its only task is called "published". Raises InputError if there is no such head.
         """
         folder = find_model(name_or_folder)
+        if announces_encoder(folder / "config.json"):
+            raise InputError(
+                f"{name_or_folder} holds an encoder, not a sequence classifier; a head beside it is for the run folder"
+            )
         bert, tensors = BertModel.from_pretrained(folder), weights.read_tensors(folder)
         family = bert.config.family
         head, dense = family.classifier, family.head_pooler or family.modules["pooler"][0]
@@ -102,6 +106,12 @@ class SentenceModel(nn.Module):
             hidden.append(h)
         rng.append(generator_state(h.device))
         return tuple(hidden), tuple(rng)
+
+
+def announces_encoder(path: Path) -> bool:
+    """Whether config.json names a class without a head, as weights.save_model does for a head that is not published."""
+    names = read_json_object(path).get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("Model") for name in names)
 
 
 def published_task(path: Path, outputs: int) -> Task:

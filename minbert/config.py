@@ -117,10 +117,15 @@ class BertConfig:
         if max_length > self.positions:
             raise InputError(f"--max-length {max_length}: the model has {self.positions} positions")
 
+    @property
+    def head_dropout(self) -> float:
+        """The rate of the head's dropout."""
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
     def to_dict(self) -> dict:
         """The content of a published config.json, which transformers reads too."""
-        rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
-        values = vars(self) | {"classifier_dropout": rate}  # the others' config.json must have a number there
+        # ALBERT's and DistilBERT's config.json must have a number for the head's dropout.
+        values = vars(self) | {"classifier_dropout": self.head_dropout}
         return self.family.required | {name: values[ours] for ours, name in published_fields(self.family).items()}
 
 

@@ -14,6 +14,7 @@ inserted modules. An adapter for peft is loaded on top of the run's own pretrain
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -86,6 +87,7 @@ def write_classifier(model: TextModel, task: Task, folder: Path) -> None:
     merged = weights.merge(model.model)
     if task.one_logit:
         merged.heads[task.name] = two_outputs(merged.heads[task.name])
+        merged.tasks = (replace(task, one_logit=False),)
     weights.save_model(merged, folder)
     model.tokenizer.save(folder, max_length=model.max_length)
 
@@ -112,7 +114,8 @@ def write_adapter(model: SentenceModel, base: str, folder: Path) -> None:
     family, tensors = model.bert.config.family, {}
     for name, update in updates.items():
         tensors |= {f"{family.prefix}{name}.lora_A.weight": update.a, f"{family.prefix}{name}.lora_B.weight": update.b}
-    head = model.heads[model.tasks[0].name]
+    (task,) = model.tasks
+    head = two_outputs(model.heads[task.name]) if task.one_logit else model.heads[task.name]
     pooler_name = family.head_pooler or family.prefix + family.modules["pooler"][0]
     for name, module in ((family.classifier, head), (pooler_name, model.bert.pooler)):
         tensors |= {f"{name}.weight": module.weight, f"{name}.bias": module.bias}

@@ -5,7 +5,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from minbert.errors import InputError, first_line
 
@@ -130,17 +130,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises InputError for a file that is empty, not UTF-8, or cannot be read, or a line longer than LONGEST_TEXT.
     """
     check_regular_file(path)
-    number = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST_TEXT + 1), b""), start=1):
-                if len(line) > LONGEST_TEXT:
-                    raise InputError(f"{path}:{number} has more than {LONGEST_TEXT} bytes")
-                text = line.decode("utf-8").rstrip("\r\n")
-                yield number, text.lstrip("\ufeff") if number == 1 else text
-    except UnicodeDecodeError:
-        raise InputError(f"{path}:{number} is not UTF-8") from None
+            yield from decode_lines(file, str(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def decode_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """read_lines of an open file. Messages call it `name`."""
+    number = 0
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_TEXT + 1), b""), start=1):
+        if len(line) > LONGEST_TEXT:
+            raise InputError(f"{name}:{number} has more than {LONGEST_TEXT} bytes")
+        try:
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise InputError(f"{name}:{number} is not UTF-8") from None
+        yield number, text.lstrip("\ufeff") if number == 1 else text
     if number == 0:
-        raise InputError(f"{path} is empty")
+        raise InputError(f"{name} is empty")

@@ -19,7 +19,6 @@ BERT, RoBERTa, ALBERT or DistilBERT with its pretrained head. (RoBERTa's <mask> 
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -29,7 +28,7 @@ from minbert.data.own_files import JSON_LINES
 from minbert.data.predictions import answers_csv
 from minbert.data.readers import read_file
 from minbert.errors import InputError, reason
-from minbert.files import read_lines, write_text
+from minbert.files import decode_lines, read_lines, write_text
 from minbert.metrics import Answer
 from minbert.mlm import IGNORE, MLM, MaskedLanguageModel
 from minbert.task import Batch, Task
@@ -63,7 +62,7 @@ def fill_masks(
         raise InputError(f"the text has no {MASK}")
     labels = torch.where(masks, 0, IGNORE)  # the model computes logits where there is a label
     batch = Batch(ids, torch.tensor([encoding.token_type_ids]), torch.ones_like(masks), labels, torch.arange(1), MLM)
-    probabilities, best = model(batch).logits.softmax(-1).topk(number)  # (M,number)
+    probabilities, best = model(batch.to(next(model.parameters()).device)).logits.softmax(-1).topk(number)  # (M,number)
     return [
         [(tokenizer.backend.decode([token]).strip(), p) for token, p in zip(row.tolist(), values.tolist())]
         for row, values in zip(best, probabilities)
@@ -102,7 +101,8 @@ def print_words(args: argparse.Namespace) -> None:
     for name, value in others.items():
         if value:
             raise InputError(f"{name} has no effect with --mask")
-    tokenizer, model = load_tokenizer(args.model), MaskedLanguageModel.from_pretrained(args.model)
+    tokenizer = load_tokenizer(args.model)
+    model = MaskedLanguageModel.from_pretrained(args.model).to(choose_device(args.device))
     model.bert.config.check_input(len(tokenizer) - 1, max_length=1, texts=1)
     for words in fill_masks(model, tokenizer, args.mask):
         print("  ".join(f"{word} {probability:.3f}" for word, probability in words))
@@ -138,11 +138,8 @@ def read_texts(args: argparse.Namespace, task: Task) -> tuple[list[str], list[Te
         return ["1"], [parse_line("\t".join(args.text), "the command line")]
     if args.file and args.file.suffix.lower() in (*TABLES, *([".tsv"] if task.own else [])):
         return read_table(args.file, task)
-    if args.file:
-        lines: Iterable[tuple[int, str]] = read_lines(args.file)
-    else:
-        lines = enumerate((line.rstrip("\r\n") for line in sys.stdin), start=1)
     name = args.file or "standard input"
+    lines = read_lines(args.file) if args.file else decode_lines(sys.stdin.buffer, name)
     texts = {str(number): parse_line(line, f"{name}:{number}") for number, line in lines}
     return list(texts), list(texts.values())
 

@@ -140,8 +140,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def check_out(folder: Path) -> None:
-    """Raise InputError for a folder that holds a model, or that cannot be one."""
-    if (folder / "model.safetensors").exists():
+    """Raise InputError for a folder that holds a finished model, or that cannot be one."""
+    if (folder / "model.safetensors").exists() and not (folder / SETTINGS).exists():
         raise InputError(f"--out {folder}: there is a model already")
     if not folder.name or any(path.exists() and not path.is_dir() for path in (folder, *folder.parents)):
         raise InputError(f"--out {folder} is no folder and cannot become one")
@@ -194,9 +194,9 @@ def pretrain(args: argparse.Namespace) -> None:
             remember(
                 args.out, {name: str(value) for name, value in vars(args).items()} | {"text": text_digest(examples)}
             )
+            tokenizer.save(args.out)
         train(model, text, evaluate, settings, runtime, display, args.out)
         if runtime.is_main:
-            tokenizer.save(args.out)
             (args.out / SETTINGS).unlink()
         display.close()
     print(f"saved in {args.out}")
@@ -208,7 +208,7 @@ def main(argv: list[str]) -> int:
     except Interrupted as error:
         print(f"minbert.pretrain: {error}: the same command continues the training", file=sys.stderr)
         return error.status
-    except (InputError, TrainingError) as error:
+    except (InputError, TrainingError, OSError) as error:
         print(f"minbert.pretrain: {error}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
     return 0

@@ -135,7 +135,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
 
     With one task, its head has the family's published name and config.json has its labels: transformers reads it as a
     sequence classifier. With several tasks the heads are `classifier.<task>`. transformers does not know these, nor the
-    head for separately encoded sentences, so config.json then announces an encoder without a head.
+    head for separately encoded sentences, nor two classes with one logit (minbert.export gives these two). config.json
+    then announces an encoder without a head.
     """
     heads = {}
     for task, head in model.heads.items():
@@ -143,8 +144,9 @@ def save_model(model: nn.Module, folder: Path) -> None:
         # The weight that the head computes with. For R4F's head it is not the parameter that trains.
         heads |= {f"{prefix}.weight": head.weight, f"{prefix}.bias": head.bias}
     family = model.bert.config.family
-    if len(model.tasks) == 1 and not model.tasks[0].separate:
-        config = {"architectures": [f"{family.architectures}ForSequenceClassification"]} | label_fields(model.tasks[0])
+    first = model.tasks[0]
+    if len(model.tasks) == 1 and not first.separate and not first.one_logit:
+        config = {"architectures": [f"{family.architectures}ForSequenceClassification"]} | label_fields(first)
         pooler = family.head_pooler or family.prefix + family.modules["pooler"][0]
     else:
         config = {"architectures": [f"{family.architectures}Model"]}

@@ -27,7 +27,8 @@ Differences:
   D2  GELU is exact here. That code has its tanh approximation, and the report names no function.
   D3  The report does not say which parameters train. Here they are the same for all placements. The pooler is not one
       of them, as in that code.
-  D4  All tasks share the LayerNorms. In the paper each task is trained separately, with LayerNorms of its own.
+  D4  All tasks share the LayerNorms. In the paper each task is trained separately, with LayerNorms of its own. Joined
+      with a method that stops them from training (adapter+lora, adapter+frozen), they do not train.
 In ALBERT, whose layers share their parameters, each depth has adapters of its own; the shared LayerNorms train.
 """
 

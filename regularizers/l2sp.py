@@ -57,12 +57,17 @@ class L2sp(Method):
         Parameters of the tasks named in `without` are left out.
         """
         pretrained, old, new = pretrained_ids(model), [], []
-        for path, module in model.named_modules():
+        modules = dict(model.named_modules())
+        by_task = [path for path, module in modules.items() if isinstance(module, nn.ModuleDict | nn.ParameterDict)]
+        left_out = tuple(f"{path}.{task}." for path in by_task for task in without)
+        for path, module in modules.items():
             for name, p in module.named_parameters(recurse=False):
+                if name == "direction":  # of R4F's head, which divides by its length
+                    continue
                 is_weight = name != "bias" and not isinstance(module, nn.LayerNorm)
                 if self.include == "weights" and not is_weight:  # D1
                     continue
-                if not {*path.split("."), name}.isdisjoint(without):
+                if f"{path}.{name}.".startswith(left_out):
                     continue
                 (old if id(p) in pretrained else new).append(p)
         return old, new

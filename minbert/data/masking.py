@@ -3,7 +3,7 @@
 BERT.  Devlin et al. 2019, arXiv:1810.04805v2:
   (§3.1)  15 % of the tokens are chosen; of these, 80 % become [MASK], 10 % become a random token and 10 % stay.
           The loss is the cross entropy of the chosen tokens.
-  D1  The token after the first row's [CLS] is always chosen.
+  D1  The first ordinary token of the batch, mostly the one after the first row's [CLS], is always chosen.
   D2  A row's own label, if there is one, is predicted at [CLS].
 """
 
@@ -28,10 +28,12 @@ class Masking:
         self.special_ids = torch.tensor(sorted(special))
         self.ordinary_ids = torch.tensor([number for number in range(vocabulary) if number not in special])
 
-    def __call__(self, ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """ids [B,T] -> (masked ids [B,T], labels [B,T])"""
-        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & ~torch.isin(ids, self.special_ids)  # (§3.1)
-        chosen[0, 1] = True  # D1: at least one token, so that every batch has a loss
+    def __call__(self, ids: Tensor, real: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """ids [B,T], and real [B,T], False for padding -> (masked ids [B,T], labels [B,T])"""
+        ordinary = real & ~torch.isin(ids, self.special_ids)
+        chosen = (torch.rand(ids.shape, generator=generator) < SHARE) & ordinary  # (§3.1)
+        first = ordinary.flatten().int().argmax()
+        chosen.view(-1)[first] = ordinary.view(-1)[first]  # D1: at least one token, so that every batch has a loss
         fate = torch.rand(ids.shape, generator=generator)
         random_ids = self.ordinary_ids[torch.randint(len(self.ordinary_ids), ids.shape, generator=generator)]
         masked = torch.where(chosen & (fate < MASKED), self.mask_id, ids)  # (§3.1)
@@ -53,7 +55,7 @@ class MaskedDataset:
         """Pad the rows to one length, and mask them."""
         batch = self.dataset.collate(rows, seed)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "mask", self.epoch, rows))
-        batch.input_ids, labels = self.masking(batch.input_ids, generator)
+        batch.input_ids, labels = self.masking(batch.input_ids, batch.attention_mask, generator)
         labels[:, 0] = batch.labels.nan_to_num(IGNORE).long()  # D2
         batch.labels = labels
         return batch

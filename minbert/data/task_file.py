@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from minbert import losses, metrics
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
@@ -20,6 +22,7 @@ REQUIRED = ("name", "train", "dev", "text", "label", "metrics")
 OF_REGRESSION = ("pearson", "spearman")
 OF_TWO_CLASSES = ("f1", "mcc")
 SUFFIX = ".toml"
+RESERVED = ("base", "dense", "out_proj", "published")  # names inside a saved model, and of a model that has no task
 
 
 def is_task_file(name: str) -> bool:
@@ -119,6 +122,8 @@ def check_name(value: Any) -> str:
         raise InputError(f"name must have only letters, digits, - and _, not {name!r}")
     if name in TASKS:
         raise InputError(f"name {name!r} is a task of the table: choose another")
+    if name in RESERVED or hasattr(nn.ModuleDict, name) or hasattr(nn.ModuleDict(), name):
+        raise InputError(f"name {name!r} has another meaning inside a model: choose another")
     return name
 
 

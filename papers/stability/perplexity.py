@@ -92,7 +92,7 @@ def mask_text(examples: Examples, tokenizer: Tokenizer, max_length: int) -> Batc
     dataset = Dataset(task, examples, tokenizer, max_length)
     batch = dataset.collate(list(range(len(dataset))))
     masking = Masking(len(tokenizer), tokenizer.mask_id, tokenizer.special_ids)
-    ids, labels = masking(batch.input_ids, torch.Generator().manual_seed(SEED))  # D1
+    ids, labels = masking(batch.input_ids, batch.attention_mask, torch.Generator().manual_seed(SEED))  # D1
     return replace(batch, input_ids=ids, labels=labels)
 
 

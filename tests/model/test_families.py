@@ -117,6 +117,12 @@ def test_the_layers_of_albert_share_their_parameters_but_not_what_is_inserted():
     assert first.base is second.base and first.adapters is not second.adapters
 
 
+@pytest.mark.parametrize("rate, expected", [(None, 0.2), (0.5, 0.5)])
+def test_both_dropouts_of_robertas_head_have_one_rate(rate, expected):
+    model = make_model(family="roberta", hidden_dropout_prob=0.2, classifier_dropout=rate)
+    assert model.bert.pooler_dropout.p == model.dropout.p == expected
+
+
 def test_roberta_counts_real_tokens_from_behind_its_padding():
     """As transformers does, also with padding at the left."""
     model = BertModel.from_pretrained(REFERENCES / "roberta" / "encoder")

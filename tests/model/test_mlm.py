@@ -36,8 +36,7 @@ def test_the_shares_of_chosen_masked_random_and_kept_tokens_are_those_of_the_pap
 def test_special_ids_anywhere_in_the_vocabulary_are_never_chosen_and_never_drawn():
     special, mask_id = [2, 7, 11], 11
     ids = torch.randint(13, (100, 50), generator=torch.Generator().manual_seed(0))
-    ids[0, 1] = 3  # always chosen
-    new_ids, labels = Masking(13, mask_id, special)(ids, torch.Generator().manual_seed(1))
+    new_ids, labels = Masking(13, mask_id, special)(ids, torch.ones_like(ids).bool(), torch.Generator().manual_seed(1))
     chosen = labels != IGNORE
     assert not torch.isin(ids[chosen], torch.tensor(special)).any()
     drawn = new_ids[chosen & (new_ids != ids) & (new_ids != mask_id)]
@@ -55,6 +54,20 @@ def test_every_batch_has_a_loss_the_token_after_its_first_cls_is_always_chosen()
     for rows in ([row] for row in range(20)):
         assert data.collate(rows).labels[0, 1] == data.dataset.collate(rows).input_ids[0, 1]
     assert (data.collate(list(range(20))).labels[1:, 1] == IGNORE).any()
+
+
+def test_padding_is_never_chosen_even_if_its_id_is_a_word():
+    ids, real = torch.zeros(50, 8, dtype=torch.long), torch.arange(8).expand(50, 8) < 3
+    _, labels = Masking(13, 4, [2, 3, 4])(ids, real, torch.Generator().manual_seed(0))
+    assert (labels != IGNORE).any() and (labels[:, 3:] == IGNORE).all()
+
+
+def test_a_first_row_without_ordinary_tokens_gives_the_choice_to_the_next():
+    """[CLS] [SEP] alone, from a line that holds only an invisible character."""
+    ids = torch.tensor([[2, 3, 0, 0], [2, 7, 8, 3]])
+    for seed in range(20):
+        _, labels = Masking(13, 4, range(5))(ids, ids != 0, torch.Generator().manual_seed(seed))
+        assert (labels[0] == IGNORE).all() and labels[1, 1] == 7
 
 
 def test_the_label_of_a_row_is_predicted_at_cls():

@@ -16,6 +16,7 @@ from support.factories import CONFIG, VOCABULARY, make_batch, make_model
 
 from minbert import weights
 from minbert.bert import BertModel
+from minbert.classifier import SentenceModel
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.published import published_name
@@ -165,6 +166,18 @@ def test_a_regression_is_marked_as_one(tmp_path):
     weights.save_model(make_model(TASKS["stsb"]), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["problem_type"] == "regression" and len(config["id2label"]) == 1
+
+
+def test_a_head_of_one_logit_is_not_announced_as_a_classifier(tmp_path):
+    """transformers would build two outputs. Our own reader names the way, and load_model reads the head."""
+    model, other = make_model(TASKS["quora"], seed=1), make_model(TASKS["quora"], seed=2)
+    weights.save_model(model, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertModel"]
+    with pytest.raises(InputError, match="holds an encoder, not a sequence classifier"):
+        SentenceModel.from_pretrained(tmp_path)
+    with torch.no_grad():
+        weights.load_model(other, tmp_path)
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_each_of_several_heads_is_saved_under_the_name_of_its_task(tmp_path):

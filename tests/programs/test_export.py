@@ -106,6 +106,16 @@ def test_an_adapter_for_peft_holds_the_updates_head_and_pooler(tmp_path):
     assert torch.allclose(peft_logits(make_model(seed=1).eval(), tmp_path, batch), expected, atol=1e-5)
 
 
+def test_an_adapter_for_peft_has_two_outputs_in_place_of_one_logit(tmp_path):
+    model = make_model(TASKS["quora"])
+    build("lora", []).attach(model)
+    export.write_adapter(model, "base", tmp_path)
+    tensors = read_safetensors(tmp_path / "adapter_model.safetensors")
+    weight = tensors["base_model.model.classifier.weight"]
+    assert torch.equal(weight[1:], model.heads["quora"].weight) and not weight[0].any()
+    assert tensors["base_model.model.classifier.bias"].shape == (2,)
+
+
 def test_what_transformers_cannot_represent_is_refused(make_run, flags, tmp_path, capsys):
     to = tmp_path / "exported"
     run = make_run("--option", "adapter")

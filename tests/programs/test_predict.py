@@ -114,12 +114,33 @@ def test_a_tokenizer_of_another_model_is_refused(model_folder):
         TextModel(make_model(vocab_size=9), load_tokenizer(model_folder), 32)
 
 
+def standard_input(content: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+
+
+def test_standard_input_has_the_lines_of_a_file(run, monkeypatch, capsys, tmp_path):
+    """Only a line feed ends a line, and what is not UTF-8 is one message."""
+    (tmp_path / "in.txt").write_bytes(b"red\rgreen\tred\ngreen\tred\n")
+    assert predict.main([str(run), "--file", str(tmp_path / "in.txt")]) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", standard_input((tmp_path / "in.txt").read_bytes()))
+    assert predict.main([str(run)]) == 0
+    assert capsys.readouterr().out == expected and expected.count("\n") == 2
+    for content, message in (
+        (b"red\tred\n\xff\tred\n", "standard input:2 is not UTF-8"),
+        (b"", "standard input is empty"),
+    ):
+        monkeypatch.setattr(sys, "stdin", standard_input(content))
+        assert predict.main([str(run)]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_the_program_prints_one_line_for_each_text(run, monkeypatch, capsys, tmp_path):
     assert predict.main([str(run), *PAIR]) == 0
     (answer,) = minbert.load_run(run).predict([PAIR])
     line = f"{answer.prediction}  " + "  ".join(f"{label} {p:.3f}" for label, p in answer.probabilities.items())
     assert capsys.readouterr().out == line + "\n"
-    monkeypatch.setattr(sys, "stdin", io.StringIO("red red red\tred\r\ngreen\tred\n"))
+    monkeypatch.setattr(sys, "stdin", standard_input(b"red red red\tred\r\ngreen\tred\n"))
     assert predict.main([str(run)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == line
     source, out = tmp_path / "in.txt", tmp_path / "out.csv"

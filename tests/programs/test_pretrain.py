@@ -11,7 +11,7 @@ import sample
 from minbert import predict, pretrain
 from minbert.errors import Interrupted
 from minbert.mlm import MaskedLanguageModel
-from minbert.tokenizer import load_tokenizer
+from minbert.tokenizer import Tokenizer, load_tokenizer
 from sample.corpus import pairs
 
 
@@ -83,6 +83,19 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(text, tmp_pat
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 
+@pytest.mark.parametrize("kind", [MaskedLanguageModel, Tokenizer])
+def test_a_full_disk_is_one_line_and_the_same_command_ends_the_run(kind, text, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "save", fail)
+        assert pretrain.main(arguments(text, tmp_path / "out")) == 2
+    assert capsys.readouterr().err == "minbert.pretrain: [Errno 28] No space left on device\n"
+    assert pretrain.main(arguments(text, tmp_path / "out")) == 0
+    assert load_tokenizer(tmp_path / "out")(["a painter"]) == load_tokenizer(sample.MODEL)(["a painter"])
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -110,7 +123,7 @@ def test_a_stopped_run_is_not_continued_with_other_settings(text, tmp_path, monk
     text.write_text(text.read_text() + "one more line .\n")
     assert pretrain.main(arguments(text, tmp_path / "out", "--seed", "9")) == 2
     assert "a stopped run there has other settings (text, seed)" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "tokenizer.json").exists()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 def test_a_text_of_few_lines_is_refused(tmp_path, capsys):

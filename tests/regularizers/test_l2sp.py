@@ -1,5 +1,7 @@
 """L2-SP: closed forms of its gradient, and what it covers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.factories import make_batch, make_model
@@ -58,6 +60,28 @@ def test_modules_of_tasks_that_are_not_in_the_batch_get_no_gradient():
     gradients = torch.autograd.grad(penalty, list(model.parameters()), allow_unused=True)
     for (name, _), gradient in zip(model.named_parameters(), gradients):
         assert (gradient is not None) == (is_weight(name) and "stsb" not in name)
+
+
+@pytest.mark.parametrize("name", ["query", "0", "heads", "layers", "bert"])
+def test_another_task_may_have_the_name_of_a_part_of_the_model(name):
+    """The penalty on a batch of RTE is the same, whatever the other task is called."""
+    penalties = []
+    for other in (name, "other"):
+        model = make_model(TASKS["rte"], replace(TASKS["stsb"], name=other))
+        method = build("l2sp+pal", ["pal.size=6", "pal.heads=2"])
+        method.attach(model)
+        for p in model.parameters():
+            p.data += 0.1
+        penalties.append(method.penalty(model, make_batch(), None)["l2sp.distance"].item())
+    assert penalties[0] == pytest.approx(penalties[1], rel=1e-6)
+
+
+def test_the_parameter_whose_length_has_no_effect_is_left_out():
+    """R4F's head divides its parameter by its norm: a pull to zero would change nothing but the step size."""
+    model = make_model()
+    method = build("r4f+l2sp", ["l2sp.alpha=0", "l2sp.beta=1"])
+    method.attach(model)
+    assert method.parts["l2sp"].penalty(model, make_batch(), None)["distance"] == 0
 
 
 def test_the_penalty_is_zero_at_the_start_with_a_zero_head():
