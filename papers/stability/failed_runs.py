@@ -30,7 +30,7 @@ from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import GREY, INK, add_legend, new_figure, style
 from papers.figure import figure_parser, run_figure
 from papers.finished_run import FinishedRun, study_row
-from papers.stability.runs import KIND_COLORS, Group, group_runs
+from papers.stability.runs import KIND_COLORS, Group, group_runs, marker
 from study.curves import Curve, loss_curve, mean_curve, score_curve
 
 LOSS, SCORE = "training loss", "dev score (points)"
@@ -48,17 +48,17 @@ def read_curves(run: FinishedRun) -> dict[str, Curve]:
 def draw_group(axes: Axes, curves: Sequence[Curve], color: str) -> None:
     """Each run as a thin line, their mean as a thick one, one standard deviation as a band."""
     for curve in curves:
-        axes.plot(list(curve), list(curve.values()), color=color, linewidth=0.6, alpha=0.55)  # D1
+        look = {"linewidth": 0.6, "marker": marker(curve), "markersize": 3, "alpha": 0.55}
+        axes.plot(list(curve), list(curve.values()), color=color, **look)  # D1
     xs, means, deviations = mean_curve(curves)
     if len(curves) > 1:
-        axes.plot(xs, means, color=color, linewidth=2)
+        axes.plot(xs, means, color=color, linewidth=2, marker=marker(xs))
         axes.fill_between(xs, means - deviations, means + deviations, color=color, alpha=0.15, linewidth=0)
 
 
 def curves_figure(groups: Sequence[Group], curves: dict[Path, dict[str, Curve]]) -> Figure:
     """Two panels for each group. `curves` are read_curves() by the folder of the run."""
-    first = groups[0].runs[0]
-    references = {LOSS: math.log(first.tasks[0].outputs) if first.tasks[0].labels else None, SCORE: majority(first)}
+    references = guesses([run for group in groups for run in group.runs])
     with style():
         figure = new_figure(height=0.9 + 2.1 * len(groups))
         rows = figure.subplots(len(groups), 2, squeeze=False, sharey="col")
@@ -75,6 +75,19 @@ def curves_figure(groups: Sequence[Group], curves: dict[Path, dict[str, Curve]])
         return figure
 
 
+def guesses(runs: Sequence[FinishedRun]) -> dict[str, float | None]:
+    """The loss ln C, with the same probability for all C classes, and the score of the majority class.
+
+    None where there is none: the loss of a regression, and the score if every run diverged.
+    """
+    labels = runs[0].tasks[0].labels
+    scores = (majority(run) for run in runs)
+    return {
+        LOSS: math.log(len(labels)) if labels else None,
+        SCORE: next((score for score in scores if score is not None), None),
+    }
+
+
 def majority(run: FinishedRun) -> float | None:
     """The dev score of the majority class in points. None if the run has no scores."""
     values = run.metrics["majority"]
@@ -82,7 +95,7 @@ def majority(run: FinishedRun) -> float | None:
 
 
 def legend(references: dict[str, float | None]) -> list[Line2D]:
-    """Guessing: the loss ln C, with the same probability for all C classes, and the score of the majority class."""
+    """The entries below the panels. `references` are guesses()."""
     handles = [Line2D([], [], color=INK, linewidth=0.6, label="one run")]
     handles.append(Line2D([], [], color=INK, linewidth=2, label="mean, ± 1 std"))
     if references[SCORE] is not None:

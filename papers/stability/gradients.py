@@ -17,7 +17,7 @@ Differences:
   D2  The paper shows one failed and one successful run. Here a line is the geometric mean over the failed, or over the
       successful, RUNs of one recipe. With one RUN it is that run.
   D3  --term shows the gradient of the task, or of a penalty, alone. The default is the whole loss, which in a run
-      without a penalty is that of the task.
+      without a penalty is that of the task. Recorded steps whose loss lacks the term are left out.
   D4  The text does not say how often the norms are taken. The paper's program takes them every tenth step, and so do
       the runs of figure-runs.toml. A short run needs them more often.
 """
@@ -27,7 +27,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ from minbert.report.picture_style import COLORS, DASHES, WIDTH, add_legend, make
 from minbert.training.step_lines import is_number
 from papers.figure import figure_parser, positive, run_figure
 from papers.finished_run import FinishedRun
-from papers.stability.runs import PANEL, Group, group_runs
+from papers.stability.runs import PANEL, Group, group_runs, marker
 from study.curves import Curve, mean_curve
 
 WEIGHTS = (
@@ -54,11 +54,12 @@ Steps = dict[int, dict[str, float]]  # step -> {parameter: norm}
 
 
 def read_norms(run: FinishedRun, term: str) -> Steps:
-    """The norms of each recorded step, of one term of the loss. Raises InputError if the run has none."""
+    """The norms of each recorded step that has this term of the loss. Raises InputError if no step has it."""
     path = run.folder / "gradients.jsonl"
     if not path.exists():
         raise InputError(f"{run.folder} has no recorded gradients: the run needs --record gradients")
     steps: Steps = {}
+    known: dict[str, None] = {}  # the terms of all steps, as an ordered set
     for number, line in read_lines(path):
         try:
             row = json.loads(line)
@@ -68,11 +69,13 @@ def read_norms(run: FinishedRun, term: str) -> Steps:
             raise InputError(f"{path} line {number} is not a line of recorded gradients") from None
         if list(terms) == ["all"]:
             terms["task"] = terms["all"]  # no penalty: the whole gradient is that of the task
-        if term not in terms:
-            raise InputError(f"{path}: no term {term}, the terms are {', '.join(terms)}")
-        steps[step] = {name: norm for name, norm in terms[term].items() if is_number(norm)}  # (m1)
-    if not steps:
+        known |= dict.fromkeys(terms)
+        if term in terms:
+            steps[step] = {name: norm for name, norm in terms[term].items() if is_number(norm)}  # (m1)
+    if not known:
         raise InputError(f"{path} is empty: the run has fewer steps than lie between two records")
+    if not steps:
+        raise InputError(f"{path}: no term {term}, the terms are {', '.join(known)}")
     return steps
 
 
@@ -82,9 +85,9 @@ def parameter_names(weight: str, layers: Sequence[int], task: str) -> dict[str, 
     return names | {"pooler": "bert.pooler.weight", "classifier": f"heads.{task}.weight"}
 
 
-def recorded_layers(steps: Steps) -> list[int]:
-    """The layers whose gradients are there, from the bottom."""
-    names = next(iter(steps.values()))
+def recorded_layers(runs: Iterable[Steps]) -> list[int]:
+    """The layers whose gradients are there in one of the runs or more, from the bottom."""
+    names = {name for steps in runs for norms in steps.values() for name in norms}
     return sorted({int(match[1]) for name in names if (match := re.match(r"bert\.layers\.(\d+)\.", name))})
 
 
@@ -129,7 +132,8 @@ def line_look(names: Sequence[str]) -> dict[str, dict]:
 def draw_panel(axes: Axes, lines: dict[str, Curve]) -> None:
     """A line for each layer, the pooler and the classifier."""
     for name, look in line_look(list(lines)).items():
-        axes.plot(list(lines[name]), list(lines[name].values()), linewidth=1.4, **look)
+        curve = lines[name]
+        axes.plot(list(curve), list(curve.values()), linewidth=1.4, marker=marker(curve), markersize=4, **look)
     axes.grid()
     axes.xaxis.get_major_locator().set_params(integer=True)
 
@@ -166,7 +170,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     weights = check_weights(args.weights)
     groups, task = group_runs(args.runs), args.runs[0].tasks[0].name
     norms = {run.folder: read_norms(run, args.term) for run in args.runs}
-    layers = spread_out(recorded_layers(norms[args.runs[0].folder]), args.layers)
+    layers = spread_out(recorded_layers(norms.values()), args.layers)
     panels = {
         weight: [group_lines(group, norms, parameter_names(weight, layers, task)) for group in groups]
         for weight in weights

@@ -1,6 +1,6 @@
 """What the figures of this paper have in common: failed and successful runs side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import NamedTuple
 
 from minbert.report.picture_style import COLORS, FAILED, label
@@ -22,6 +22,11 @@ class Group(NamedTuple):
     def title(self) -> str:
         """rte-devlin: 4 failed runs"""
         return f"{label(self.recipe)}: {len(self.runs)} {self.kind} run{'s' if len(self.runs) > 1 else ''}"
+
+
+def marker(points: Sized) -> str:
+    """The marker of a line: a single point is invisible without one."""
+    return "o" if len(points) == 1 else ""
 
 
 def kind(run: FinishedRun) -> str:

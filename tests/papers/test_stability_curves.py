@@ -4,13 +4,15 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 from scipy.stats import spearmanr
 
+from minbert.report.picture_style import new_figure
 from papers.finished_run import FinishedRun, study_row
 from papers.stability import failed_runs, loss_and_score
-from papers.stability.failed_runs import LOSS, SCORE, majority, read_curves
+from papers.stability.failed_runs import LOSS, SCORE, draw_group, guesses, majority, read_curves
 from papers.stability.loss_and_score import make_result, rank_correlation
 from study.results import Row
 
@@ -32,6 +34,28 @@ def test_curves_are_those_of_log_and_metrics(runs):
 def test_the_line_of_a_guess(runs):
     labels = [example.label for example in runs[0].dataset().examples]
     assert majority(runs[0]) == pytest.approx(100 * max(labels.count(0), labels.count(1)) / len(labels))
+
+
+def test_guessing_one_logit_for_two_classes_costs_ln_2(runs):
+    quora = FinishedRun(runs[0].folder)
+    quora.settings = replace(quora.settings, task="quora")
+    quora.metrics["majority"] = {"accuracy": 0.6}
+    assert quora.tasks[0].outputs == 1
+    assert guesses([quora]) == {LOSS: pytest.approx(math.log(2)), SCORE: pytest.approx(60)}
+
+
+def test_a_diverged_run_first_hides_no_majority(runs):
+    diverged = FinishedRun(runs[0].folder)
+    diverged.metrics["majority"] = None
+    assert guesses([diverged, runs[1]])[SCORE] == majority(runs[1])
+    assert guesses([diverged])[SCORE] is None
+
+
+def test_a_curve_of_one_point_has_a_marker():
+    axes = new_figure(height=2).add_subplot()
+    draw_group(axes, [{1: 50.0}, {1: 60.0}, {}], "black")
+    draw_group(axes, [{1: 50.0, 2: 60.0}], "black")
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "o", "", "o", ""]
 
 
 def test_the_row_of_a_run_has_its_numbers(runs):

@@ -7,8 +7,10 @@ import math
 import pytest
 
 from minbert.errors import InputError
+from minbert.report.picture_style import new_figure
 from papers.stability.gradients import (
     WEIGHTS,
+    draw_panel,
     geometric_mean,
     main,
     norm_curve,
@@ -50,6 +52,17 @@ def test_without_a_penalty_the_whole_gradient_is_that_of_the_task(runs, tmp_path
     assert read_norms(run, "task") == read_norms(run, "all") == {1: {"bert.pooler.weight": 2.0}}
 
 
+def test_a_step_without_the_term_is_left_out(runs, tmp_path):
+    """mine has no penalty on a last batch that is too small."""
+    terms = [{"all": {"w": 3.0}, "task": {"w": 1.0}, "mine.information": {"w": 2.0}}, {"all": {"w": 4.0}}]
+    lines = [json.dumps({"step": step, "gradients": of_step}) for step, of_step in enumerate(terms, start=1)]
+    run = made_up(make_copy(runs[0]), tmp_path, lines)
+    assert read_norms(run, "mine.information") == {1: {"w": 2.0}}
+    assert read_norms(run, "task") == {1: {"w": 1.0}, 2: {"w": 4.0}}
+    with pytest.raises(InputError, match=r"no term smart, the terms are all, task, mine\.information"):
+        read_norms(run, "smart")
+
+
 def test_the_names_are_those_of_the_model():
     model = make_model()
     for weight in WEIGHTS:
@@ -59,8 +72,10 @@ def test_the_names_are_those_of_the_model():
 
 def test_layers_are_found_in_their_order_and_spread_out():
     steps = {10: {f"bert.layers.{i}.attention.query.weight": 1.0 for i in (10, 2, 0)} | {"bert.pooler.weight": 1.0}}
-    assert recorded_layers(steps) == [0, 2, 10]
-    assert recorded_layers({1: {"bert.layers.x.query": 1.0}}) == []
+    assert recorded_layers([steps]) == [0, 2, 10]
+    assert recorded_layers([{1: {"bert.layers.x.query": 1.0}}]) == []
+    frozen = {10: {"bert.pooler.weight": 1.0}}
+    assert recorded_layers([frozen, steps]) == [0, 2, 10]
     assert spread_out(range(24), 5) == [0, 6, 12, 17, 23]
     assert spread_out([0], 5) == [0] and spread_out([], 5) == []
     assert spread_out(range(3), 5) == [0, 1, 2]
@@ -109,6 +124,19 @@ def test_a_broken_file_is_named_with_its_line(runs, tmp_path, line):
     run = made_up(make_copy(runs[0]), tmp_path, [good, line])
     with pytest.raises(InputError, match=r"gradients\.jsonl line 2 is not a line of recorded gradients"):
         read_norms(run, "all")
+
+
+def test_a_single_point_has_a_marker():
+    axes = new_figure(height=2).add_subplot()
+    draw_panel(axes, {"layer 0": {10: 1.0}, "pooler": {10: 1.0, 20: 2.0}, "classifier": {}})
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "", ""]
+
+
+def test_a_frozen_run_first_hides_no_layer_of_the_others(recorded, tmp_path):
+    frozen = make_run(tmp_path / "run", "--option", "frozen", "--record", "gradients", "--record-every", "1")
+    assert main([str(frozen.folder), str(recorded[0].folder), "--out", str(tmp_path / "out")]) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "gradients.tsv").open(), delimiter="\t"))
+    assert {row["line"] for row in rows} == {*(f"layer {layer}" for layer in range(4)), "pooler", "classifier"}
 
 
 def make_copy(run):
