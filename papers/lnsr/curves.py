@@ -10,8 +10,9 @@ differ only in the seed, bands one standard deviation. On the embedded sample (t
 Differences:
   D1  The paper shows the "top-1 accuracy". Here it is the score of the task, as in its Table 1.
   D2  A run does not record the dev loss. It is computed from the models that the runs kept, so each run gives one
-      point, at its last epoch. RUNs of several lengths (--set "epochs=[1,2,3]") give a curve. Each of them lowers its
-      learning rate to 0, so its points are ends of training and not moments of one training.
+      point, at its last epoch, even if --keep best kept an earlier one. RUNs of several lengths (--set
+      "epochs=[1,2,3]") give a curve. Each of them lowers its learning rate to 0, so its points are ends of training and
+      not moments of one training. If runs of one line differ in steps but not in epochs, the axis counts steps.
   D3  Dev score and training loss are those of the longest runs of each line.
   D4  The training loss is the loss of the task without the penalty, with dropout on. A point is the mean over ten
       steps, or fewer at the end of an epoch.
@@ -35,8 +36,9 @@ from papers.finished_run import FinishedRun, study_row
 from papers.lines import Panel, check_runs, group_runs, legend_entry
 from study.curves import MOST_BANDS, draw_mean_curve, loss_curve, score_curve
 
-SCORE, LOSS, DEV_LOSS = "dev score (points)", "training loss", "dev loss, end of a run"
-UNITS = {SCORE: "epoch", LOSS: "step", DEV_LOSS: "epochs of the run"}
+SCORE, LOSS = "dev score (points)", "training loss"
+DEV_LOSS, DEV_LOSS_BY_STEPS = "dev loss, end of a run", "dev loss, end of a run, by steps"
+UNITS = {SCORE: "epoch", LOSS: "step", DEV_LOSS: "epochs of the run", DEV_LOSS_BY_STEPS: "steps of the run"}
 LENGTH = re.compile(r"-(?:epochs|max-steps)=\d+")  # in the name of a cell whose grid has several lengths
 
 Lines = dict[str, list[FinishedRun]]
@@ -71,12 +73,24 @@ def dev_loss(run: FinishedRun, batch_size: int, device: torch.device) -> float:
     return float(run.tasks[0].loss(torch.from_numpy(logits).double(), dataset.labels))
 
 
-def dev_loss_curves(runs: Sequence[FinishedRun], batch_size: int, device: torch.device) -> list[dict[int, float]]:
-    """{epochs: dev loss} for each seed, from the runs that kept a model."""
-    curves: dict[int, dict[int, float]] = {}
+def unit_of_length(lines: Lines) -> str:
+    """epochs, or steps if runs of one line have equally many epochs and not equally many steps."""
+
+    def lengths(runs: Sequence[FinishedRun], unit: str) -> int:
+        return len({run.metrics[unit] for run in runs})
+
+    return "epochs" if all(lengths(runs, "epochs") == lengths(runs, "steps") for runs in lines.values()) else "steps"
+
+
+def dev_loss_curves(
+    runs: Sequence[FinishedRun], unit: str, batch_size: int, device: torch.device
+) -> list[dict[int, float]]:
+    """{length of the run: dev loss} for the runs of the same seeds, if they kept a model. `unit`: epochs or steps."""
+    curves: dict[tuple, dict[int, float]] = {}
     for run in progress([run for run in runs if kept_model(run)], DEV_LOSS):  # D2
-        curve = curves.setdefault(run.settings.seed, {})
-        curve[run.metrics["kept_epoch"]] = dev_loss(run, batch_size, device)
+        s = run.settings
+        curve = curves.setdefault((s.seed, s.init_seed, s.data_seed), {})
+        curve[run.metrics[unit]] = dev_loss(run, batch_size, device)
     return list(curves.values())
 
 
@@ -87,10 +101,12 @@ def make_panels(lines: Lines, batch_size: int, device: torch.device) -> list[Pan
     for name, curves in losses.items():
         if not all(curves):
             raise InputError(f"{name}: log.jsonl of a run is missing or has no loss; a line is written every ten steps")
+    unit = unit_of_length(lines)
+    dev_losses = {name: dev_loss_curves(runs, unit, batch_size, device) for name, runs in lines.items()}
     panels = [
         Panel(SCORE, {name: [score_curve(row) for row in of_line] for name, of_line in rows.items()}),  # D1
         Panel(LOSS, losses),
-        Panel(DEV_LOSS, {name: dev_loss_curves(runs, batch_size, device) for name, runs in lines.items()}),
+        Panel(DEV_LOSS if unit == "epochs" else DEV_LOSS_BY_STEPS, dev_losses),
     ]
     return [panel for panel in panels if any(curve for curves in panel.lines.values() for curve in curves)]
 

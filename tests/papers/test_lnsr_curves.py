@@ -11,7 +11,17 @@ import torch
 import train
 from minbert.errors import InputError
 from papers.finished_run import FinishedRun
-from papers.lnsr.curves import DEV_LOSS, LOSS, SCORE, dev_loss, dev_loss_curves, group_lengths, longest, main
+from papers.lnsr.curves import (
+    DEV_LOSS,
+    DEV_LOSS_BY_STEPS,
+    LOSS,
+    SCORE,
+    dev_loss,
+    dev_loss_curves,
+    group_lengths,
+    longest,
+    main,
+)
 from papers.lnsr.curves import make_panels as panels_of
 
 CPU = torch.device("cpu")
@@ -56,12 +66,36 @@ def test_the_dev_loss_is_the_mean_over_the_examples(lengths):
 
 
 def test_each_run_that_kept_a_model_is_a_point_of_the_dev_loss(lengths, tmp_path):
-    curves = dev_loss_curves(lengths, 32, CPU)
+    curves = dev_loss_curves(lengths, "epochs", 32, CPU)
     assert [list(curve) for curve in curves] == [[1, 2], [2]]
     assert curves[0][1] == pytest.approx(dev_loss(lengths[0], 32, CPU))
     without = copy_run(lengths[0], tmp_path / "run")
     shutil.rmtree(without.folder / "model")
-    assert dev_loss_curves([without], 32, CPU) == []
+    assert dev_loss_curves([without], "epochs", 32, CPU) == []
+
+
+def with_changes(run: FinishedRun, settings: dict, **metrics) -> FinishedRun:
+    """The same run with other settings and metrics."""
+    other = FinishedRun(run.folder)
+    other.settings, other.metrics = replace(run.settings, **settings), run.metrics | metrics
+    return other
+
+
+def test_no_point_of_the_dev_loss_overwrites_another(lengths, monkeypatch):
+    monkeypatch.setattr("papers.lnsr.curves.dev_loss", lambda run, *_: run.metrics["steps"])
+    other_heads = [with_changes(lengths[0], {"init_seed": 5}), with_changes(lengths[0], {"data_seed": 5})]
+    best = with_changes(lengths[1], {"keep": "best"}, kept_epoch=1)
+    curves = dev_loss_curves([lengths[0], *other_heads, best], "epochs", 32, CPU)
+    assert curves == [{1: 2, 2: 4}, {1: 2}, {1: 2}]
+
+
+def test_lengths_within_an_epoch_are_counted_in_steps(lengths, monkeypatch):
+    monkeypatch.setattr("papers.lnsr.curves.dev_loss", lambda run, *_: run.metrics["steps"])
+    short = with_changes(lengths[0], {"epochs": None, "max_steps": 1}, steps=1)  # its only epoch ends after a step
+    panel = panels_of({"rte-plain": [short, *lengths]}, 32, CPU)[-1]
+    assert (panel.y, panel.lines["rte-plain"]) == (DEV_LOSS_BY_STEPS, [{1: 1, 2: 2, 4: 4}, {4: 4}])
+    of_two_sizes = {"large": lengths[:2], "small": [with_changes(lengths[0], {}, steps=1)]}
+    assert panels_of(of_two_sizes, 32, CPU)[-1].y == DEV_LOSS
 
 
 def test_the_panels_have_the_curves_of_the_longest_runs(lengths):
