@@ -27,8 +27,8 @@ from study.results import Row
 
 # Settings in which the runs of one recipe may differ: the seeds, and what does not change the training.
 FREE = (
-    "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "record", "record_every", "predict",
-    "checkpoint_steps", "checkpoint_minutes",
+    "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "evaluate", "record", "record_every",
+    "predict", "checkpoint_steps", "checkpoint_minutes",
 )  # fmt: skip
 
 

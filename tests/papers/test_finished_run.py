@@ -127,7 +127,8 @@ def test_runs_that_cannot_be_in_one_figure_are_refused(runs):
 
 
 def test_runs_of_one_recipe_differ_in_their_seeds_and_in_what_does_not_change_the_training(runs):
-    same = with_settings(runs[0], "rte-seed2", seed=2, data_seed=7, save="none", record=("gradients",), record_every=5)
+    free = {"save": "none", "record": ("gradients",), "record_every": 5, "evaluate": ("dev", "train")}
+    same = with_settings(runs[0], "rte-seed2", seed=2, data_seed=7, **free)
     slow = with_settings(runs[0], "rte-slow-seed0", lr=1e-6)
     assert group_by_recipe([slow, *runs, same]) == {"rte-slow": [slow], "rte": [*runs, same]}
 
