@@ -70,8 +70,9 @@ def factor_figure(factors: np.ndarray, measured: np.ndarray) -> Figure:
             (steps[lowest], factors[lowest]), (0, -14), textcoords="offset points", ha="center", color=INK,
         )  # fmt: skip
         make_logarithmic(axes.xaxis)
-        axes.set(xlabel="step t", ylabel="factor on the learning rate, α_t / α", ylim=(0, 1.08))
-        axes.set_title("Adam's bias correction makes the first steps shorter", loc="left")
+        axes.set(xlabel="step t", ylabel="factor on the learning rate, α_t / α")
+        axes.set_ylim(0, max(1.08, 1.05 * factors.max()))  # a small β₂ makes the first step longer
+        axes.set_title("What Adam's bias correction does to the first steps", loc="left")
         axes.grid()
         line = Line2D([], [], color=COLORS[0], linewidth=1.8, label="√(1−β₂ᵗ) / (1−β₁ᵗ)")
         points = Line2D([], [], color=COLORS[5], marker="o", markersize=4, linestyle="none", label="measured in AdamW")

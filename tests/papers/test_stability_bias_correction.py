@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from papers.stability.bias_correction import correction_factors, main, measured_factors
+from papers.stability.bias_correction import correction_factors, factor_figure, main, measured_factors
 
 FIGURE = (0.9, 0.999)
 
@@ -34,6 +34,14 @@ def test_the_corrected_steps_are_those_of_torch():
         optimizer.step()
         m, v = 0.9 * m + 0.1 * gradient.item(), 0.999 * v + 0.001 * gradient.item() ** 2
         assert before - theirs.item() == pytest.approx(factor * m / v**0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("betas", [FIGURE, (0.9, 0.98)])
+def test_the_picture_shows_the_whole_curve(betas):
+    """β₂ = .98 makes the first step longer: the factor is 1.41."""
+    factors = correction_factors(30, *betas)
+    (axes,) = factor_figure(factors, factors).axes
+    assert axes.get_ylim()[1] > max(1, factors.max())
 
 
 def test_the_script_writes_its_files(tmp_path):
