@@ -74,9 +74,9 @@ def leading_directions(x: Tensor, variance: float = VARIANCE) -> Tensor:
     """
     x = x.double()  # D4
     u, s, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-    cumulative = s.square().cumsum(0)
-    if not cumulative[-1]:
+    if s[0] <= max(x.shape) * torch.finfo(x.dtype).eps * x.norm():  # the rounding of the mean
         return u[:, :0]
+    cumulative = s.square().cumsum(0)
     k = int((cumulative < variance * cumulative[-1]).sum()) + 1
     return u[:, :k]  # (m1)
 

@@ -102,9 +102,17 @@ def test_the_papers_divisor_gives_a_layer_a_distance_from_itself():
     assert found.literal == pytest.approx(1 - found.k1 / 17, abs=1e-9) and found.k1 < 17
 
 
-def test_a_constant_layer_has_no_distance():
-    found = svcca(torch.ones(30, 4), normal(30, 4))
-    assert math.isnan(found.distance) and found[2:] == (30, 0, 4)
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -1e-9, 1e9])
+@pytest.mark.parametrize("n", [30, 1000, 2003])
+def test_a_constant_layer_has_no_distance(n, value):
+    """0.1 has no mean of exactly 0.1 for every n."""
+    found = svcca(torch.full((n, 4), value, dtype=torch.float64), normal(n, 4))
+    assert math.isnan(found.distance) and found[2:] == (n, 0, 4)
+
+
+def test_small_changes_far_from_0_are_no_rounding():
+    x = normal(1000, 4)
+    assert svcca(1000 + 1e-6 * x, x).distance == pytest.approx(0, abs=1e-6)
 
 
 def test_too_few_tokens_are_refused():
