@@ -8,9 +8,9 @@ For a text with the outputs h_0 (embeddings), h_1, ..., h_L, numbered by us:
   (m3)  the curve of j: ‖h'_r - h_r‖ for r = j, ..., L, the absolute L2 norm
   (m4)  ‖h'_r - h_r‖ / ‖h_r‖, the "error ratio"
 
-The pretrained model comes first, then the RUNs, each line of runs in its own column. The second picture has a point for
-each RUN: dev score and error ratio of the last layer, because the paper says that better models have lower ratios in
-the top layers. On the embedded sample (the study is in papers/lnsr/README.md):
+The pretrained model comes first, then the RUNs, each line of runs in its own column. Of three RUNs or more there is a
+second picture, with a point for each RUN: dev score and error ratio of the last layer, because the paper says that
+better models have lower ratios in the top layers. On the embedded sample (the study is in papers/lnsr/README.md):
 
     python -m papers.lnsr.attenuation studies-out/lnsr-sample/runs/mrpc-*epochs=8*
 
@@ -214,11 +214,13 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     files.write_picture("attenuation", attenuation_figure(columns, starts))
     if len(args.runs) > 2:
         files.write_picture("attenuation-score", score_figure(points))
+    else:
+        print("fewer than three RUNs, so there is no picture of dev score and error ratio")
 
 
 def check_data(runs: Sequence[FinishedRun]) -> None:
     """Raise InputError unless all runs read the same dev set in the same way."""
-    read = [(run.tasks[0], run.settings.data, run.settings.max_length) for run in runs]
+    read = [(run.tasks[0], run.settings.data, run.settings.max_length, run.settings.dev_size) for run in runs]
     for run, of_run in zip(runs, read, strict=True):
         if of_run != read[0]:
             raise InputError(f"{run.folder} has another dev set than {runs[0].folder}")

@@ -2,7 +2,8 @@
 
 Improving BERT Fine-Tuning via Stabilizing Cross-Layer Mutual Information, ICASSP 2023, section 4.3.
 
-T_i [n,D] are the [CLS] states of layer i, i = 1 to M, for n training examples. All values are in nats:
+T_i [n,D] are the [CLS] states of layer i, i = 1 to M, for n inputs: training examples, or with --pairs separate each
+sentence of their pairs. All values are in nats:
   (5)  binning:  I(X,Z) = H(X) + H(Z) - H(X,Z), H from the counts in bins of equal width; X and Z are one channel of T_i
        and the same channel of T_{i+1}
   (7)  MINE:  I(X,Z) = sup_φ  E_joint[G_φ] - log E_marginals[e^{G_φ}];  X and Z are T_i and T_{i+1}
@@ -50,7 +51,7 @@ from minbert.report.picture_style import GREY, add_legend, label, line_style, ne
 from minbert.task import Batch
 from papers.figure import add_device_flags, choose_device, figure_parser, positive, progress, run_figure
 from papers.finished_run import FinishedRun
-from papers.lines import group_runs
+from papers.lines import check_runs, group_runs
 from papers.mine.estimates import cls_states, information_by_binning, information_by_mine, shuffle_layers
 from regularizers import first_stage
 from regularizers.mutual_information import SMALLEST_BATCH
@@ -185,6 +186,7 @@ def table_rows(line: str, run: str, model: Estimates, channels: Sequence[int]) -
 def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write information.tsv, one row for each estimate, and the pictures."""
     device = choose_device(args)
+    check_runs(args.runs)  # first: the steps of a run whose loss was not finite are unknown
     groups = group_runs(sorted(args.runs, key=lambda run: run.metrics["steps"]))  # moments in their order
     check_data(args.runs)
     first = args.runs[0]
@@ -198,12 +200,11 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
         found = estimate(load().to(device), batches, channels)
         lines.setdefault(line, []).append(found)
         table += table_rows(line, name, found, channels)
-    n = len(batches) * args.batch_size
+    rows = len(batches[0].input_ids)  # two for each example whose sentences are encoded separately
+    n = len(batches) * rows
     columns = ("line", "run", "layers", "estimator", "channel", "information", "shuffled", "n")
     files.write_table("information", columns, [(*row, n) for row in table])
-    limits = (
-        f"binning shows at most log n = {math.log(n):.2f}, MINE log {args.batch_size} = {math.log(args.batch_size):.2f}"
-    )
+    limits = f"binning shows at most log n = {math.log(n):.2f}, MINE log {rows} = {math.log(rows):.2f}"
     title = f"{first.tasks[0].name}, n = {n}: {limits}"
     files.write_picture("information", information_figure(lines, title))
     files.write_picture("information-channels", channels_figure(lines[PRETRAINED][0], channels, f"Pretrained, {title}"))

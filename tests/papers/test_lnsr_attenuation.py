@@ -156,7 +156,7 @@ def test_the_mean_of_runs_and_the_ratio_of_the_last_layer():
     assert last_ratio(mean) == pytest.approx((0.3 + 0.6) / 2)
 
 
-@pytest.mark.parametrize("change", [{"task": "mrpc"}, {"max_length": 30}])
+@pytest.mark.parametrize("change", [{"task": "mrpc"}, {"max_length": 30}, {"dev_size": 16}])
 def test_runs_with_other_dev_sets_are_refused(runs, change):
     other = FinishedRun(runs[1].folder)
     other.settings = replace(other.settings, **change)
@@ -169,6 +169,7 @@ def test_the_script_writes_table_and_pictures(runs, tmp_path, capsys):
     argv = [*(str(run.folder) for run in runs), "--draws", "1", "--layers", "3", "4", "--device", "cpu"]
     assert main([*argv, "--out", str(tmp_path)]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["attenuation.png", "attenuation.svg", "attenuation.tsv"]
+    assert "fewer than three RUNs, so there is no picture of dev score" in capsys.readouterr().out
     lines = [line.split("\t") for line in (tmp_path / "attenuation.tsv").read_text().splitlines()]
     assert lines[0] == ["line", "run", "score", "noise_at", "layer", "norm", "ratio"]
     places = [("3", "3"), ("3", "4"), ("4", "4")]

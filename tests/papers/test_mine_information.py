@@ -1,6 +1,8 @@
 """papers/mine/: the binned information has the properties of information, and the estimate by MINE those of a bound."""
 
+import json
 import math
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ import torch
 from support.factories import KINDS, make_dataset, make_model
 
 from minbert.errors import InputError
+from minbert.report.figure_files import FigureFiles
 from papers.finished_run import FinishedRun
 from papers.mine.estimates import (
     bin_numbers,
@@ -21,6 +24,7 @@ from papers.mine.estimates import (
     shuffle_layers,
 )
 from papers.mine.information import Estimates, check_data, choose_batches, choose_channels, main, table_rows
+from tests.papers.conftest import make_run
 
 CPU = torch.device("cpu")
 BINS = (1, 7, 30, 50_000)
@@ -194,6 +198,28 @@ def test_the_script_writes_table_and_pictures(runs, tmp_path):
     assert [row[1] for row in rows[::33]] == ["", "rte-seed0", "rte-seed1"] and len(rows) == 99
     most = float(f"{math.log(40):.6g}")  # the table has six digits
     assert all(float(row[5]) <= most and row[7] == "40" for row in rows)
+
+
+def test_the_limits_count_the_sentences_that_are_encoded_separately(tmp_path, monkeypatch):
+    """40 pairs in batches of 8 are 80 sentences in batches of 16."""
+    run, pictures = make_run(tmp_path / "run", "--pairs", "separate"), {}
+    binned = {bins: np.ones((5, 3)) for bins in (50_000, 30)}
+    found = Estimates(binned, binned, np.ones(3))
+    monkeypatch.setattr("papers.mine.information.estimate", lambda *_: found)
+    monkeypatch.setattr(FigureFiles, "write_picture", lambda self, name, figure: pictures.update({name: figure}))
+    assert main([str(run.folder), "--batch-size", "8", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    rows = (tmp_path / "information.tsv").read_text().splitlines()[1:]
+    assert {row.split("\t")[-1] for row in rows} == {"80"}
+    limits = f"binning shows at most log n = {math.log(80):.2f}, MINE log 16 = {math.log(16):.2f}"
+    assert limits in pictures["information"].get_suptitle()
+
+
+def test_a_run_whose_loss_was_not_finite_is_refused(runs, tmp_path, capsys):
+    folder = shutil.copytree(runs[0].folder, tmp_path / "diverged")
+    unknown = dict.fromkeys(("score", "steps", "history"))
+    (folder / "metrics.json").write_text(json.dumps(runs[0].metrics | unknown))
+    assert main([str(runs[1].folder), str(folder), "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert "a loss was not finite, so there is no model to look into" in capsys.readouterr().err
 
 
 def test_states_of_sentences_that_are_encoded_separately():

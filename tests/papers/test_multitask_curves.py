@@ -1,5 +1,6 @@
 """papers/multitask/curves.py: the scores of each task over the epochs, as metrics.json has them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,14 @@ def test_the_constant_line_is_the_most_frequent_class(several):
     assert majorities(several[0]) == pytest.approx({"sst5": 100 * share, "sts": 0.0})
 
 
-def test_runs_of_one_task_and_of_other_tasks_are_refused(several, make_several, runs, tmp_path):
+def test_runs_of_one_task_of_other_tasks_and_of_other_dev_sets_are_refused(several, make_several, runs, tmp_path):
+    smaller = FinishedRun(several[1].folder)
+    smaller.settings = replace(smaller.settings, dev_size=5)
     for others, text in (
         (several[:1] * 2, "a RUN is given twice"),
         (runs[:1], "has one task only: this figure needs runs of multitask.py"),
         ([several[0], make_several(tmp_path / "other", tasks="sts sst5")], "has other tasks than"),
+        ([several[0], smaller], "has another --dev-size than"),
     ):
         with pytest.raises(InputError, match=text):
             group_runs(others)
