@@ -6,8 +6,8 @@ The estimators of the option `mine` are fitted as its first stage fits them: to 
 dropout or without, projected to 16 dimensions or not. Printed are estimates for three pairs of layers, in nats: mean ±
 standard deviation over batches of 32, with all pairs of examples. No estimate can exceed log 32.
 
-"held out" is the tenth of the batches on which the fit was stopped. The other rows are the examples of the fit: their
-fitted states, and new passes. Fine-tuning starts at "new pass with dropout".
+"held out" is the tenth of the batches on which the fit was stopped. The other rows are the examples of the fit: the
+states of its last pass, and new passes. Fine-tuning starts at "new pass with dropout".
 """
 
 import itertools
@@ -69,11 +69,13 @@ def main() -> None:
         estimators = method.estimators[task.name]
         next_pass = partial(next, itertools.cycle(passes))
         standardise(estimators, next_pass)
-        fit(estimators, draw(estimators, next_pass), method.optimizer)
+        draws = draw(estimators, next_pass)
+        fit(estimators, draws, method.optimizer)
+        seen = passes[len(draws) % len(passes)]  # the last of the fit, which has fewer passes over many examples
         print(f"proj_dim={proj_dim}, fitted to states {kind}")
         rows = {
-            "held out": passes[0][::10],
-            "the examples and states of the fit": without_held_out(passes[0]),
+            "held out": seen[::10],
+            "the examples and states of the fit": without_held_out(seen),
             "new pass with dropout": without_held_out(new),
             "new pass without": without_held_out(without),
         }

@@ -17,6 +17,7 @@ from minbert import metrics
 from minbert.data.dataset import Dataset
 from minbert.data.readers import read_examples
 from minbert.data.tasks import TASKS
+from minbert.task import Task
 from minbert.tokenizer import load_tokenizer
 
 LR, EPOCHS = 5e-5, 3
@@ -24,11 +25,16 @@ LR, EPOCHS = 5e-5, 3
 
 def peer_scores(args, name: str, seed: int) -> float:
     task, tokenizer = TASKS[name], load_tokenizer(args.model)
-    train, dev = (Dataset(task, read_examples(task, args.data, s), tokenizer, 256) for s in ("train", "dev"))
+    splits = ("train", *task.splits("dev"))  # MNLI has two dev sets
+    train, *dev_sets = (Dataset(task, read_examples(task, args.data, s), tokenizer, 256) for s in splits)
     batches = [rows for epoch in range(1, EPOCHS + 1) for rows in train.shuffled(32, seed, epoch)]
     torch.manual_seed(seed)
     model = peer_model(args.model, task.outputs)
     peer_train(model, train, batches, LR, 1e-6, precision="bf16")
+    return statistics.mean(dev_score(model, task, dev) for dev in dev_sets)
+
+
+def dev_score(model, task: Task, dev: Dataset) -> float:
     predictions = metrics.predictions_from_logits(task, peer_predict(model, dev, precision="bf16"))
     return metrics.score(task, metrics.compute_metrics(task, predictions, dev.labels.numpy()))
 

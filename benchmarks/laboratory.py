@@ -45,7 +45,7 @@ class Laboratory:
         self.train, self.dev = self.dataset("train", args.train_size), self.dataset("dev")
 
     def dataset(self, split: str, size: int | None = None) -> Dataset:
-        """The first examples of a split, or all of them."""
+        """Examples of a split, `size` drawn at random and the same each time, or all of them."""
         examples = subset(read_examples(self.task, self.args.data, split), size)
         return Dataset(self.task, examples, self.tokenizer, self.args.max_length)
 

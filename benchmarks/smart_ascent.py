@@ -7,7 +7,7 @@ One batch of 32, no dropout. The gradient at the random start is compared with t
 float64, sentence by sentence: how many sentences have a gradient of exactly 0, how many point the wrong way (negative
 cosine), and by how much the guard of the division shrinks the step. The second table is project="normalize": the cosine
 of each token's perturbation and its random start, and what embedding the perturbed vectors once more, as the authors'
-program does, changes on its own.
+program does, changes on its own. The model must be a BERT, because the other families embed in another way.
 """
 
 import torch
@@ -33,7 +33,7 @@ def gradient(model: SentenceModel, batch: Batch, start: torch.Tensor, factor: fl
 
 
 def embed_again(model: SentenceModel, batch: Batch, h0: torch.Tensor) -> torch.Tensor:
-    """Positions, segments and LayerNorm on embeddings [B,T,D] that have had them."""
+    """BERT's positions, segments and LayerNorm on embeddings [B,T,D] that have had them."""
     table = model.bert.embeddings
     return table.norm(h0 + table.position.weight[: h0.shape[1]] + table.segment(batch.token_type_ids))
 
@@ -42,6 +42,8 @@ def main() -> None:
     parser = make_parser(__doc__)
     args = parser.parse_args()
     laboratory = Laboratory(args)
+    if laboratory.pretrained(seed=0).bert.config.model_type != "bert":
+        parser.error(f"--model {args.model} is not a BERT: other families embed in another way")
     batch = laboratory.train.collate(laboratory.train.shuffled(args.batch_size, 0, 1)[0])
     model = laboratory.fine_tune(build("finetune"), seed=0)[0] if args.epochs else laboratory.pretrained(seed=0)
     model.eval()

@@ -177,5 +177,5 @@ class Trainer:
         self.train(lengths, batch_size)
 
     def layer_parameters(self) -> int:
-        """The number of parameters of the layers, which multiply every token."""
-        return sum(p.numel() for p in self.objective.model.bert.layers.parameters())
+        """The number of parameters of the layers, which multiply every token. Shared ones count once for each layer."""
+        return sum(p.numel() for layer in self.objective.model.bert.layers for p in layer.parameters())

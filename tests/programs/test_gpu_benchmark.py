@@ -1,6 +1,7 @@
 """python -m benchmarks.gpu, tried where there is no GPU: every section runs, and the committed report has its form."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from support.factories import CPU
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import methods, training
-from benchmarks.gpu.work import FULL, RTE_LENGTHS, TINY, Trainer, Work
+from benchmarks.gpu.work import FULL, RTE_LENGTHS, SMALLEST, TINY, Trainer, Work
 from regularizers import OPTIONS
 from regularizers.base import Method
 
@@ -49,6 +50,13 @@ def test_a_section_that_fails_does_not_lose_the_others(monkeypatch):
     text = "\n".join(gpu.report(Work(CPU.device, TINY), "command", seconds=60.0))
     assert "first row\n\nThe rest of this section failed: RuntimeError: CUDA out of memory\n" in text
     assert "- device: cpu" in text
+
+
+def test_shared_layers_multiply_a_token_once_each():
+    shared = replace(SMALLEST, share_layers=True)
+    work = Work(CPU.device, replace(TINY, models={"tiny": SMALLEST, "shared": shared}))
+    counts = [Trainer(work, name).layer_parameters() for name in work.models]
+    assert counts[0] == counts[1] > 0
 
 
 def test_a_trainer_has_the_method_and_compiled_layers_as_asked():
