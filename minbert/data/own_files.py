@@ -14,7 +14,7 @@ from minbert.files import LONGEST_TEXT, parse_json, read_lines
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 JSON_LINES = (".jsonl", ".ndjson")
-ID_COLUMNS = ("index", "id")  # the first of them that a file has names its rows
+ID_COLUMNS = ("id", "index")  # the first of them that a file has names its rows
 Record = tuple[int, list[str]]  # the number of the record's first line, and its fields
 
 
@@ -33,15 +33,17 @@ def open_own_file(path: Path, needed: Sequence[str]) -> OwnFile:
     Raises InputError that names the file, and the line if there is one, with the likely cause. Errors in later records
     are raised when these are read.
     """
-    _, first = next(iter(read_lines(path)))
     if path.suffix.lower() in JSON_LINES:
-        columns = [*needed, *(name for name in ID_COLUMNS if f'"{name}"' in first and name not in needed)]
+        _, first = next(read_objects(path), (0, {}))
+        columns = [*needed, *(name for name in ID_COLUMNS if name in first and name not in needed)]
         return OwnFile(columns, read_json_lines(path, columns), "one JSON object a line")
+    _, first = next(iter(read_lines(path)))
     headers = {separator: split_header(path, first, separator) for separator in SEPARATORS}
     fitting = [separator for separator, header in headers.items() if set(needed) <= set(header)]
     if not fitting:
         raise InputError(describe_missing_column(path, headers, needed))
-    separator = max(fitting, key=lambda separator: len(headers[separator]))
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","  # of a header of one column, which has no separator
+    separator = max(fitting, key=lambda separator: (len(headers[separator]), separator == usual))
     header = headers[separator]
     for name in header:
         if header.count(name) > 1:
@@ -118,6 +120,12 @@ def likely_cause(fields: list[str], columns: int, separator: str) -> str:
 
 def read_json_lines(path: Path, needed: Sequence[str]) -> Iterator[Record]:
     """Yield the needed values of the object on each line, as text."""
+    for number, values in read_objects(path):
+        yield number, [json_field(values, name, path, number) for name in needed]
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the object of each line that is not empty."""
     for number, line in read_lines(path):
         if not line.strip():
             continue
@@ -127,7 +135,7 @@ def read_json_lines(path: Path, needed: Sequence[str]) -> Iterator[Record]:
             raise InputError(f"{path}:{number} is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise InputError(f"{path}:{number} is not a JSON object")
-        yield number, [json_field(values, name, path, number) for name in needed]
+        yield number, values
 
 
 def json_field(values: dict, name: str, path: Path, number: int) -> str:

@@ -19,7 +19,7 @@ from minbert.task import Task
 class Example:
     """One row of a file."""
 
-    id: str  # from the column index or id; the row's number, from 0, where there is no such column
+    id: str  # from the column id or index; the row's number, from 0, where there is no such column
     text: str
     pair: str | None
     label: float | int | None  # a class index, a real value, or None in a test set
@@ -81,7 +81,8 @@ def read_file(task: Task, path: Path, split: str) -> Examples:
     id_column = next((header.index(name) for name in ID_COLUMNS if name in header), None)
     rows, left_out = [], []
     for line, fields in records:
-        if fields in ([], [""]):  # an empty line between records
+        # An empty line between records. (In a user's own file [""] is a row: one text, which is empty.)
+        if not task.own and fields in ([], [""]):
             continue
         if is_incomplete(task, fields, header, text, label):
             left_out.append(line)

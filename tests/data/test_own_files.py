@@ -8,11 +8,13 @@ import pytest
 
 from minbert.data import own_files
 from minbert.data.own_files import open_own_file
-from minbert.data.readers import read_examples
+from minbert.data.readers import read_examples, read_file
 from minbert.data.tasks import TASKS
 from minbert.errors import InputError
+from minbert.task import Task
 
 ROWS = [["7", 'He said "no", twice.', "good"], ["8", "a\ttab; and | a bar", "bad"], ["9", "two\nlines", "good"]]
+OWN_TASK = Task("own", "", ("review",), "stars", ("bad", "good"), ("accuracy",), ("accuracy",), (), own=True)
 
 
 def write(path, text: str):
@@ -39,6 +41,45 @@ def test_the_separator_with_all_needed_columns_wins(tmp_path):
 def test_one_column_alone_has_no_separator(tmp_path):
     file = open_own_file(write(tmp_path / "test.csv", "review\nred\n\ngreen\n"), ["review"])
     assert [fields for _, fields in file.records] == [["red"], ["green"]]
+
+
+@pytest.mark.parametrize("name, line", [("a.tsv", "red, green"), ("a.csv", '"red, green"'), ("a.txt", '"red, green"')])
+def test_a_header_of_one_column_stands_for_tabs_in_a_tsv_and_else_for_commas(name, line, tmp_path):
+    file = open_own_file(write(tmp_path / name, f"review\n{line}\n"), ["review"])
+    assert list(file.records) == [(2, ["red, green"])]
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [("test.csv", 'review\nred\n""\n\ngreen\n'),
+     ("test.jsonl", '{"review": "red"}\n{"review": ""}\n\n{"review": "green"}\n')],
+)  # fmt: skip
+def test_an_empty_text_is_a_row_and_an_empty_line_is_none(name, text, tmp_path):
+    """Without an id the rows are numbered: a row that went missing would give the next ones other numbers."""
+    rows = read_file(OWN_TASK, write(tmp_path / name, text), "test").rows
+    assert [(row.id, row.text) for row in rows] == [("0", "red"), ("1", ""), ("2", "green")]
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [("test.csv", "index,review,id\n5,red,a\n"), ("test.jsonl", '{"index": 5, "review": "red", "id": "a"}\n')],
+)
+def test_the_column_id_names_the_rows_also_if_there_is_an_index(name, text, tmp_path):
+    (row,) = read_file(OWN_TASK, write(tmp_path / name, text), "test").rows
+    assert row.id == "a"
+
+
+@pytest.mark.parametrize(
+    "text, columns",
+    [
+        ('{"review": "red", "lang": "id"}\n', ["review"]),
+        ('{"review": "red", "meta": {"id": 1}}\n', ["review"]),
+        ('\n{"review": "red", "id": 1}\n', ["review", "id"]),
+    ],
+)
+def test_the_ids_of_json_lines_are_a_key_of_the_first_object(text, columns, tmp_path):
+    file = open_own_file(write(tmp_path / "a.jsonl", text), ["review"])
+    assert file.header == columns and len(list(file.records)) == 1
 
 
 def test_byte_order_marks_are_no_part_of_the_first_column(tmp_path):
