@@ -34,6 +34,7 @@ class Examples:
     rows: list[Example]
     left_out: list[int]  # line numbers of records without a label
     form: str = ""  # of a user's own file: "separated by commas"
+    is_cut: bool = False  # whether the file has more rows, which --train-size or --dev-size leaves out
 
 
 def read_examples(task: Task, data: Path | str, split: str) -> Examples:
@@ -126,7 +127,7 @@ def subset(examples: Examples, size: int | None) -> Examples:
     if size is None or size >= len(examples.rows):
         return examples
     chosen = torch.randperm(len(examples.rows), generator=torch.Generator().manual_seed(0))[:size]
-    return replace(examples, rows=[examples.rows[i] for i in chosen.sort().values])
+    return replace(examples, rows=[examples.rows[i] for i in chosen.sort().values], is_cut=True)
 
 
 def read_fields(path: Path) -> Iterator[tuple[int, list[str]]]:

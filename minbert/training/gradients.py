@@ -2,7 +2,7 @@
 
 Mosbach et al. 2021 show such norms in Figures 4 and 10 to 12. Recording changes no bit of the training. Without
 penalties the gradient of the step is that of the task. With penalties a recorded step has one more backward pass for
-each term.
+each term. The task's gradient includes the factor of --task-weights: the gradients of the terms add up to the step's.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,15 @@ def check_recording(settings: CommonSettings, runtime: Runtime) -> None:
 class GradientRecorder:
     """Writes the norms of the gradients of every `every`-th step. With None it does nothing."""
 
-    def __init__(self, model: SentenceModel, every: int | None, write_row: Callable[[dict], object]):
+    def __init__(
+        self,
+        model: SentenceModel,
+        every: int | None,
+        write_row: Callable[[dict], object],
+        loss_weights: dict[str, float] | None = None,
+    ):
         self.every, self.write_row = every, write_row
+        self.loss_weights = loss_weights or {}  # as those of Objective
         self.parameters = {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad}
         self.step = 0
         self.is_due = False
@@ -41,10 +48,13 @@ class GradientRecorder:
         """A step begins; the first one is 1."""
         self.step, self.is_due, self.sums = step, self.every is not None and step % self.every == 0, {}
 
-    def add_terms(self, terms: dict[str, Tensor], share: float) -> None:
+    def add_terms(self, terms: dict[str, Tensor], share: float, task: str) -> None:
         """Before the backward pass of a micro-batch: the gradient of each term, times the micro-batch's share."""
-        if not self.is_due or len(terms) == 1:
+        if not self.is_due or (len(terms) == 1 and not self.sums):
             return
+        if not self.sums:  # the micro-batches before had no penalty: what they left in .grad is the task's gradient
+            self.sums["task"] = {name: p.grad.clone() for name, p in self.parameters.items() if p.grad is not None}
+        terms = terms | {"task": self.loss_weights.get(task, 1.0) * terms["task"]}
         for term, value in terms.items():
             if not value.requires_grad:
                 continue

@@ -92,7 +92,8 @@ def fit(
     )
     schedule, scaler = SCHEDULES[settings.schedule], runtime.scaler()
     log = TrainingLog(runtime, sampler.steps, [task.name for task in model.tasks], write_row)
-    recorder = GradientRecorder(model, settings.record_every if settings.record else None, write_gradients)
+    record_every = settings.record_every if settings.record else None
+    recorder = GradientRecorder(model, record_every, write_gradients, objective.loss_weights)
     best = BestWeights()
     state = TrainingState(
         objective, [optimizer, *method.optimizers()], scaler, best, log, LoopState(total_steps=sampler.steps)
@@ -193,7 +194,7 @@ def backward(
             with runtime.autocast():
                 loss, terms = wrapped(batch.to(runtime.device))
             if recorder is not None:
-                recorder.add_terms(terms, weight)
+                recorder.add_terms(terms, weight, dataset.task.name)
             # DDP divides by the number of ranks, but `weight` is already a share of all rows.
             scaler.scale(loss * (weight * runtime.world_size)).backward()
         # The losses stay on the device: reading one here would make the CPU wait for the device in every step.

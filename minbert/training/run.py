@@ -150,8 +150,11 @@ def introduction(
     yield f"trains {trained:,} of {all_of_them:,} parameters; {added:,} added"
     if isinstance(sampler, TaskBatchSampler):
         yield f"sampling {sampler.describe()}"
-    if settings.dev_size and not all(task.own for task in settings.chosen_tasks()):
+    graded = [examples[task.name] for task in settings.chosen_tasks() if not task.own]
+    if any(rows.is_cut for splits in graded for split, rows in splits.items() if split.startswith("dev")):
         yield "--dev-size: the files with dev predictions are incomplete, and no grader takes them"
+    if settings.record and settings.record_every > sampler.steps:
+        yield f"--record: no step is recorded, because --record-every is {settings.record_every}"
     if note:
         yield note
     yield f"not the defaults: {settings.describe_changes(method.lr) or 'nothing'}"

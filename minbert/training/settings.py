@@ -48,7 +48,8 @@ class CommonSettings:
     adam_betas: tuple[float, ...] | None = setting(
         None, "Adam's two decay rates of moments (default 0.9 0.999; RoBERTa 0.9 0.98)", minimum=0, below=1, many=True
     )
-    adam_eps: float = setting(1e-6, "Adam's epsilon", minimum=0)
+    # With 0, Adam divides 0 by 0 where a gradient is 0: in the embedding of a token that no batch has had yet.
+    adam_eps: float = setting(1e-6, "Adam's epsilon, above 0", minimum=1e-30)
     bias_correction: bool = setting(True, "Adam's bias correction")
     dropout: float | None = setting(
         None, "dropout of encoder, attention and head (default: that of config.json)", minimum=0, below=1
@@ -89,7 +90,10 @@ class CommonSettings:
     )
     predict: str = setting("dev", "write predictions of the dev set, or of dev and test set", ("dev", "test"))
     checkpoint_steps: int | None = setting(
-        None, "also write a checkpoint after this many steps, not only after each epoch", minimum=1
+        None,
+        "also write a checkpoint after this many steps, not only after each epoch; with several processes at the next "
+        "step that is a multiple of ten",
+        minimum=1,
     )
     checkpoint_minutes: float = setting(10.0, "also write a checkpoint after this many minutes", minimum=0)
     save: str = setting(
@@ -170,7 +174,10 @@ class CommonSettings:
 
         `lr` is the option's own default of the learning rate, if it has one.
         """
-        usual = type(self)().resolve(lr=lr)
+        defaults = type(self)()
+        # The usual values of other settings depend on these two.
+        usual = replace(defaults, record=self.record, schedule=self.schedule).resolve(lr=lr)
+        usual = replace(usual, record=defaults.record, schedule=defaults.schedule)
         # Other lines name task, option, device and folder. Model, data and seeds differ in each study. In a resumed run
         # precision and device are no longer "auto".
         skipped = "task tasks data model option out resume seed init_seed data_seed precision device".split()

@@ -147,6 +147,7 @@ MISTAKES = {
     "too short an input": (NOTHING, ["--max-length", "4"], "at least 5"),
     "no batch": (NOTHING, ["--batch-size", "0"], "--batch-size must be at least 1"),
     "a negative rate": (NOTHING, ["--lr", "-1"], "--lr must be"),
+    "no epsilon": (NOTHING, ["--adam-eps", "0"], "--adam-eps must be at least 1e-30, not 0.0"),
     "a rate that is no number": (NOTHING, ["--lr", "nan"], "--lr must be"),
     "dropping everything": (NOTHING, ["--dropout", "1"], "--dropout must be at least 0 and below 1, not 1.0"),
     "a seed too large": (NOTHING, ["--seed", "99999999999999999999"], "--seed must be at least 0 and below"),

@@ -217,6 +217,19 @@ def test_a_default_that_the_option_brings_is_not_listed_among_the_changes(argume
     assert "not the defaults: --batch-size 16 --max-length 32 --max-steps 1\n" in said
 
 
+def test_a_default_that_follows_from_another_setting_is_not_listed_among_the_changes():
+    usual = ["--record", "gradients", "--schedule", "constant"]
+    for more in ([], ["--record-every", "5"]):
+        settings = parse_settings(Settings, [*usual, *more], "").resolve()
+        assert settings.describe_changes() == " ".join(["--schedule constant --record gradients", *more])
+
+
+def test_only_a_dev_set_that_was_cut_is_said_to_be_incomplete(arguments, tmp_path, capsys):
+    for size, is_cut in (("39", True), ("40", False)):  # there are 40 examples
+        assert train.main([*arguments, "--out", str(tmp_path / size), "--max-steps", "1", "--dev-size", size]) == 0
+        assert ("the files with dev predictions are incomplete" in capsys.readouterr().out) == is_cut
+
+
 def test_dev_size_scores_and_predicts_the_same_few_examples_for_every_seed(arguments, tmp_path, read_json):
     ids = []
     for seed in ("0", "1"):

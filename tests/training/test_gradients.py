@@ -16,6 +16,7 @@ from minbert.training.loop import Objective, backward, fit
 from minbert.training.runtime import Runtime
 from minbert.training.settings import Settings
 from regularizers import build
+from regularizers.base import Method
 
 FLAGS = "--batch-size 8 --max-length 32 --max-steps 6 --device cpu --precision fp32".split()
 RECORD = ("--record", "gradients", "--record-every", "2")
@@ -59,13 +60,24 @@ def test_the_root_of_the_sum_of_squares_is_the_norm_that_clipping_finds(option):
         assert total > 0.2  # more than the clipped norm
 
 
-def attached(option: str, model) -> torch.nn.Module:
-    method = build(option)
+class SomeBatches(Method):
+    """A penalty on micro-batches of one size only. (MINE has none on small ones.)"""
+
+    def __init__(self, size: int, factor: float = 1.0):
+        super().__init__()
+        self.size, self.factor = size, factor
+
+    def penalty(self, model, batch, clean):
+        return {"some": self.factor * clean.logits.square().sum()} if len(batch.labels) == self.size else {}
+
+
+def attached(option: str | Method, model) -> torch.nn.Module:
+    method = build(option) if isinstance(option, str) else option
     method.attach(model)
     return method
 
 
-def recorded_step(option: str, accumulate: int, rows: list[int], **changes) -> dict[str, dict[str, float]]:
+def recorded_step(option: str | Method, accumulate: int, rows: list[int], **changes) -> dict[str, dict[str, float]]:
     """The norms of step 1, in float64."""
     written = []
     model, dataset = make_model(**changes).double().train(), make_dataset()
@@ -100,6 +112,22 @@ def test_micro_batches_add_up_to_the_whole_batch():
         assert pieces[term] == pytest.approx(norms, rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.parametrize("size", [3, 2])  # the first micro-batch has 3 rows, the two others have 2
+def test_micro_batches_without_a_penalty_count_in_the_gradient_of_the_task(size):
+    rows = [3, 1, 4, 9, 5, 2, 6]
+    task = recorded_step(SomeBatches(size), 3, rows)["task"]
+    assert task == pytest.approx(recorded_step("finetune", 3, rows)["all"], rel=1e-5)
+
+
+def test_the_gradient_of_the_task_has_the_tasks_weight():
+    recorded, sampler = [], BatchSampler(make_dataset(), 4, 0, epochs=None, max_steps=1)
+    objective = Objective(make_model(), SomeBatches(4, factor=0.0), {"rte": 0.25})
+    settings = Settings(clip=0.0, record=("gradients",), record_every=1)
+    fit(objective, sampler, lambda epoch: {}, settings, CPU, write_gradients=recorded.append)
+    (row,) = recorded
+    assert row["gradients"]["task"] == pytest.approx(row["gradients"]["all"], rel=1e-5)
+
+
 def test_frozen_parameters_have_no_row_and_wrappers_do_not_show_in_names(flags, tmp_path):
     assert train.main([*flags, *RECORD, "--option", "adapter", "--out", str(tmp_path / "run")]) == 0
     names = rows_of(tmp_path / "run")[0]["gradients"]["all"]
@@ -127,6 +155,15 @@ def test_a_resumed_run_records_what_an_undisturbed_run_records(flags, tmp_path, 
     assert [row["step"] for row in rows_of(tmp_path / "stopped")] == [2, 4]  # the checkpoint is of step 3
     assert train.main(["--resume", str(tmp_path / "stopped")]) == 0
     assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
+
+
+def test_a_run_that_is_too_short_for_a_record_says_so(flags, tmp_path, capsys):
+    for every, is_said in ((6, False), (7, True)):
+        record = ["--record", "gradients", "--record-every", str(every)]
+        assert train.main([*flags, *record, "--out", str(tmp_path / str(every))]) == 0
+        line = f"--record: no step is recorded, because --record-every is {every}"
+        assert (line in capsys.readouterr().out.splitlines()) == is_said
+        assert (tmp_path / str(every) / "gradients.jsonl").exists() != is_said
 
 
 @pytest.mark.parametrize(
