@@ -45,7 +45,7 @@ def test_resume_refuses_other_settings_and_broken_or_complete_runs_in_one_line(s
         ({"epochs": "two"}, "settings.json does not hold the settings of a run: epochs is 'two'"),
         ({"data": "/nowhere"}, "does not exist"),
         ({"max_steps": 40, "epochs": None}, "--max-steps changed since the run began"),
-        ({"option": "smart", "precision": "fp32"}, "--option, --precision changed since the run began"),
+        ({"option": "lora", "lr": 0.5}, "--option, --lr changed since the run began"),
         ({"lr": 0.5}, "--lr changed since the run began. Undo the change, or start a new run"),
         ({"device": "abacus:0"}, "device is 'abacus'"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
