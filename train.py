@@ -20,6 +20,7 @@ from minbert.training.arguments import parse_settings
 from minbert.training.run import fine_tune
 from minbert.training.runtime import setup
 from minbert.training.settings import CommonSettings, Settings
+from minbert.training.signals import write_line
 from regularizers import build, describe
 from regularizers.base import Method
 
@@ -40,17 +41,17 @@ def main(
             fine_tune(settings, method, runtime, note=note(settings))
         return 0
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        write_line(f"{program}: interrupted", sys.stderr)
         return 130
     except Interrupted as stop:
-        print(f"{program}: {stop}", file=sys.stderr)
+        write_line(f"{program}: {stop}", sys.stderr)
         return stop.status
     except (InputError, TrainingError, OSError, RuntimeError) as error:
         message = one_line(error)
         # All of torchrun's processes meet the same mistake, and the first one reports it. Other errors can happen to
         # one process alone.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, InputError | TrainingError):
-            print(f"{program}: {message}", file=sys.stderr)
+            write_line(f"{program}: {message}", sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
 
 

@@ -1,7 +1,9 @@
 """fine_tune: a whole run, from settings and a method to a complete run folder. train.py and multitask.py call it."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import partial
 
 import torch
 
@@ -18,6 +20,7 @@ from minbert.training.loop import Objective, fit
 from minbert.training.run_folder import RunFolder, check_out_folder
 from minbert.training.runtime import Runtime, compile_layers
 from minbert.training.settings import CommonSettings
+from minbert.training.signals import silence
 from minbert.training.state import best_epoch
 
 
@@ -178,10 +181,12 @@ def finish(folder: RunFolder, display: Display, settings: CommonSettings, histor
     values = totals | scores | {"kept_epoch": kept["epoch"], "best_epoch": best["epoch"], "history": history}
     if settings.multitask:
         values["tasks"] = {task: scores["tasks"][task] | totals["tasks"][task] for task in settings.task_names}
-        display.print("steps: " + ", ".join(f"{task} {of['steps']}" for task, of in values["tasks"].items()))
     else:
         del values["tasks"]
     folder.write_metrics(values)
+    display.output_closed = partial(silence, sys.stdout)  # the run is complete, whether or not anybody reads the rest
+    if settings.multitask:
+        display.print("steps: " + ", ".join(f"{task} {of['steps']}" for task, of in values["tasks"].items()))
     for name, value in totals["method"].items():
         display.print(f"{name} {value:.4f}")
     display.print(describe_kept_epoch(kept, best, last))

@@ -26,7 +26,7 @@ import minbert
 from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.predictions import KNOWN_FILES, own_path, write_predictions
-from minbert.data.task_file import SUFFIX
+from minbert.data.task_file import SUFFIX, is_task_file
 from minbert.errors import InputError, TrainingError, reason
 from minbert.files import make_folders, rename, sync, write_json
 from minbert.tokenizer import Tokenizer
@@ -37,6 +37,7 @@ from minbert.training.lock import FolderLock
 from minbert.training.log import LOG_EVERY
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
+from minbert.training.signals import write_line
 from minbert.training.step_lines import StepLines
 from minbert.weights import save_model, save_trained
 
@@ -89,8 +90,9 @@ class RunFolder:
         values = asdict(self.settings) | {"config": asdict(config)} | environment(self.runtime)
         values["fingerprint"] = fingerprint
         # A run can be resumed from another working folder, so paths are made absolute.
-        values |= {name: absolute(values[name]) for name in ("model", "data", "task") if name in values}
-        values |= {"tasks": tuple(map(absolute, values["tasks"]))} if "tasks" in values else {}
+        values |= {name: absolute(values[name]) for name in ("model", "data")}
+        names = [absolute(name) if is_task_file(name) else name for name in self.settings.names]
+        values |= {"tasks": names} if self.settings.multitask else {"task": names[0]}
         values["task_files"] = self.task_files
         for _ in range(100):
             temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -152,9 +154,9 @@ class RunFolder:
         elif kind is TrainingError:
             self.write_failure(str(error))
             if kept := self.checkpoints and self.checkpoints.files():
-                print(f"the last good state, after step {step_of(kept[-1])}, stays in {kept[-1].parent}", flush=True)
+                write_line(f"the last good state, after step {step_of(kept[-1])}, stays in {kept[-1].parent}")
         elif kind is not None and not (self.path / "metrics.json").exists():
-            print(f"stopped; {self.resume_hint()}", flush=True)
+            write_line(f"stopped; {self.resume_hint()}")
 
     def resume_hint(self) -> str:
         """The command that goes on with this run."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 from minbert.errors import Interrupted
 
@@ -18,6 +19,22 @@ WATCHED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 def is_for_nohup(number: int) -> bool:
     """Whether nohup told this program to live on when its terminal closes. Then SIGHUP stays ignored."""
     return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN
+
+
+def silence(stream: TextIO) -> None:
+    """What is still written to this closed stream goes nowhere. Without that, Python would fail when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def write_line(text: str, stream: TextIO | None = None) -> None:
+    """Print a line, to standard output if no stream is given. If the stream is closed, the exit status stays right."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        silence(stream)
 
 
 class Signals:
@@ -47,12 +64,11 @@ class Signals:
     def output_closed(self) -> None:
         """Standard output cannot be written to any more (`| head -1`, a closed terminal): stop as after SIGTERM.
 
-        What is still printed goes nowhere. Without that, Python would fail once more when it ends.
+        A signal that came before decides the exit status: Ctrl-C also ends the reader of a pipe.
         """
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        self.handle(signal.SIGTERM, None)
+        silence(sys.stdout)
+        if not self.received:
+            self.handle(signal.SIGTERM, None)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -15,8 +15,8 @@ logger = logging.getLogger("minbert")
 class StepLines:
     """Appends rows to a file, one for every `every` steps at least.
 
-    A resumed run first drops the lines of the steps that it does again. It warns if lines before them are missing:
-    deleted, or not yet on the disk in a power failure.
+    A resumed run first drops the lines of the steps that it does again. It warns of a gap of more than `every` steps
+    before them: lines were deleted, or were not yet on the disk in a power failure.
 
     Raises InputError if the file of a resumed run cannot be read.
     """

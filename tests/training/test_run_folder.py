@@ -1,18 +1,22 @@
 """The run folder: nothing is written into a folder that is gone, and nothing of the user's is removed."""
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 from support.factories import CONFIG, CPU
+from support.run_folders import close_output
 
+import multitask
 import train
 from minbert.errors import InputError
 from minbert.training import lock
 from minbert.training.lock import FolderLock
 from minbert.training.loop import Objective
 from minbert.training.run_folder import RunFolder, unfinished_files
-from minbert.training.settings import Settings
+from minbert.training.settings import MultitaskSettings, Settings
 
 FLAGS = ("--max-steps", "20", "--checkpoint-steps", "1")
 
@@ -142,3 +146,44 @@ def test_a_mistake_before_the_first_step_leaves_no_folder(tmp_path):
             raise InputError("a mistake")
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert json.loads((tmp_path / "old" / "log.jsonl").read_text()) == {"step": 0}
+
+
+def test_the_name_of_a_task_stays_a_name_where_a_folder_has_it(tmp_path, monkeypatch):
+    """Only the paths of task files become absolute: a run of /here/rte could not be read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rte").mkdir()
+    for settings in (Settings(model="m", data="d"), MultitaskSettings(model="m", data="d", tasks=("sst2", "rte"))):
+        folder = RunFolder(settings.resolve(), CPU, CONFIG, {})
+        saved = json.loads((folder.path / "settings.json").read_text())
+        assert saved.get("task", "rte") == "rte" and saved.get("tasks", ["sst2", "rte"]) == ["sst2", "rte"]
+
+
+def test_ctrl_c_that_also_ends_the_reader_of_the_output_is_still_ctrl_c(arguments, tmp_path, monkeypatch):
+    """As in `train.py ... 2>&1 | tee file`. The last lines cannot be printed any more."""
+
+    def interrupt(self, row):
+        append_log(self, row)
+        close_output(monkeypatch)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    append_log = RunFolder.append_log
+    monkeypatch.setattr(RunFolder, "append_log", interrupt)
+    assert train.main([*arguments, "--max-steps", "20"]) == 130
+    assert list((tmp_path / "run" / "checkpoint").iterdir())
+
+
+def test_an_output_that_closes_when_the_run_is_as_good_as_done_does_not_stop_it(
+    arguments, flags, tmp_path, monkeypatch
+):
+    """It closes after the last epoch's line, which the reader waited for."""
+
+    def close_and_save(self, *args):
+        close_output(monkeypatch)
+        save_model(self, *args)
+
+    save_model = RunFolder.save_model
+    monkeypatch.setattr(RunFolder, "save_model", close_and_save)
+    for program, of_program in ((train, arguments), (multitask, flags)):
+        out = tmp_path / program.__name__
+        assert program.main([*of_program, "--max-steps", "2", "--out", str(out)]) == 0
+        assert (out / "metrics.json").exists()
