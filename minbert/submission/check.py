@@ -43,7 +43,13 @@ def check_predictions(folder: Path, data: Path | None = None, complete: bool = F
     report = Report()
     if data is None and (data := data_of_run(folder)):
         report.notes.append(f"compared with the data of the run, {data}")
-    folder = find_graded_folder(folder)
+    for place in find_graded_folders(folder):
+        check_folder(place, data, complete, report)
+    return report
+
+
+def check_folder(folder: Path, data: Path | None, complete: bool, report: Report) -> None:
+    """Add the files that lie in this folder, their problems and their notes to the report."""
     suffixes = {Path(name).suffix for name in KNOWN_FILES}
     for path in sorted(folder.iterdir()):
         if path.name in KNOWN_FILES:
@@ -53,14 +59,13 @@ def check_predictions(folder: Path, data: Path | None = None, complete: bool = F
             close = difflib.get_close_matches(path.name.lower(), names, n=1)
             hint = f"; did you mean {names[close[0]]}?" if close else ""
             report.problems.append(f"{path}: no grader knows this file name{hint}")
-    present = [path.name for path in report.files]
+    present = [path.name for path in report.files if path.parent == folder]
     forms = [KNOWN_FILES[name].form for name in present]
     missing = [name for name, file in KNOWN_FILES.items() if file.form in forms and name not in present]
     if missing:
         (report.problems if complete else report.notes).append(f"{folder} lacks {', '.join(missing)}")
     if not present:
         report.problems.append(f"{folder} has no prediction file that a grader knows")
-    return report
 
 
 def data_of_run(folder: Path) -> Path | None:
@@ -71,12 +76,15 @@ def data_of_run(folder: Path) -> Path | None:
     return Path(data) if isinstance(data, str) and Path(data).is_dir() else None
 
 
-def find_graded_folder(folder: Path) -> Path:
-    """The folder with the graded files: `folder`, or the one inside it if `folder` is a run or its predictions."""
+def find_graded_folders(folder: Path) -> list[Path]:
+    """The folders with graded files: `folder`, and those inside it if `folder` is a run or its predictions.
+
+    A run of several tasks can have files of the leaderboard and of a course. Without any file it is `folder` alone.
+    """
     candidates = [
         folder / name for name in (".", "test", "bert", "predictions", "predictions/test", "predictions/bert")
     ]
-    return next((path for path in candidates if any((path / name).exists() for name in KNOWN_FILES)), folder)
+    return [path for path in candidates if any((path / name).exists() for name in KNOWN_FILES)] or [folder]
 
 
 def check_file(path: Path, data: Path | None, report: Report) -> None:

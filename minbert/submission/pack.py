@@ -6,7 +6,7 @@ from pathlib import Path
 from minbert.data.predictions import CMU, KNOWN_FILES, LEADERBOARD
 from minbert.errors import InputError
 from minbert.files import write_file
-from minbert.submission.check import data_of_run, find_expected_rows, find_graded_folder
+from minbert.submission.check import data_of_run, find_expected_rows, find_graded_folders
 
 
 def pack_predictions(folder: Path, out: Path, data: Path | None = None) -> list[str]:
@@ -18,8 +18,11 @@ def pack_predictions(folder: Path, out: Path, data: Path | None = None) -> list[
     """
     if out.exists():
         raise InputError(f"{out} exists: delete it, or name another file with --out")
-    data, folder = data or data_of_run(folder), find_graded_folder(folder)
-    files = {name: (folder / name).read_bytes() for name in KNOWN_FILES if (folder / name).exists()}
+    data, places = data or data_of_run(folder), find_graded_folders(folder)
+    folder = places[0] if len(places) == 1 else folder
+    # Of two files with one name the outer one wins: the user put it there.
+    paths = [place / name for place in reversed(places) for name in KNOWN_FILES if (place / name).exists()]
+    files = {path.name: path.read_bytes() for path in paths}
     of_leaderboard = [name for name in files if KNOWN_FILES[name].form is LEADERBOARD]
     if not files:
         raise InputError(f"{folder} has no prediction file that a grader knows")

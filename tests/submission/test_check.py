@@ -58,6 +58,16 @@ def test_the_files_are_found_in_a_run_folder(tmp_path, place):
     assert check_predictions(tmp_path).files == [tmp_path / place / "RTE.tsv"]
 
 
+def test_a_run_of_a_course_and_of_glue_has_its_files_in_two_folders(tmp_path):
+    write_cs224n(tmp_path / "predictions", *COURSE[2])
+    damaged = write_leaderboard(tmp_path / "predictions" / "test", "RTE") / "RTE.tsv"
+    assert check_predictions(tmp_path).problems == []
+    damaged.write_text(damaged.read_text().replace("2999\tentailment", "2999\tno"))
+    report = check_predictions(tmp_path)
+    assert [path.name for path in report.files] == ["sst-dev-output.csv", "RTE.tsv"]
+    assert report.problems == [f"{damaged}:3001: label 'no' is not one of entailment, not_entailment"]
+
+
 def test_a_folder_without_prediction_files_is_rejected(tmp_path):
     assert check_predictions(tmp_path).problems == [f"{tmp_path} has no prediction file that a grader knows"]
 

@@ -73,10 +73,12 @@ def test_an_existing_file_is_not_overwritten(tmp_path):
     [
         (["notes.txt"], "no prediction file that a grader knows"),
         (["RTE.tsv", "sst-dev-output.txt"], "files of the GLUE leaderboard and of a course: zip them from two folders"),
+        (["test/RTE.tsv", "sst-dev-output.txt"], "files of the GLUE leaderboard and of a course"),
     ],
 )
 def test_a_folder_that_no_grader_takes_as_one_zip_is_refused(tmp_path, names, message):
     for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(GOOD.get(name, ""))
     with pytest.raises(InputError, match=message):
         pack_predictions(tmp_path, tmp_path / "a.zip")
