@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from minbert import metrics
 from minbert.data.dataset import Dataset
-from minbert.data.predictions import read_predictions, read_probabilities
+from minbert.data.predictions import LEADERBOARD, read_predictions, read_probabilities
 from minbert.data.readers import Example, Examples
 from minbert.errors import InputError
 from minbert.report.curves import fields
@@ -66,7 +66,20 @@ def read_answers(run: ReportedRun, device: torch.device) -> tuple[list[Answers],
         notes.append(f"the predictions are computed in fp32, and the scores of the run in {precision}: they can differ")
     if any(answers.task.labels and answers.probabilities is None for answers in found):
         notes.append("no calibration and no losses: the run kept no model (--save model keeps it)")
+    for answers in found if model is None else []:
+        if may_be_limited(answers):
+            low, high = LEADERBOARD.limits
+            notes.append(
+                f"the file of {answers.task.name} holds predictions limited to {low:g} to {high:g}, as the leaderboard "
+                "wants them: its correlations can differ from those of the run"
+            )
     return found, notes
+
+
+def may_be_limited(answers: Answers) -> bool:
+    """Whether the leaderboard's limits may have changed a regression's predictions when its file was written."""
+    of_leaderboard = answers.task.name in LEADERBOARD.task_names and not answers.task.labels
+    return of_leaderboard and bool(np.isin(answers.predictions, LEADERBOARD.limits).any())
 
 
 def same_examples(run: ReportedRun, task: Task, split: str, examples: Examples) -> bool:

@@ -15,6 +15,8 @@ from minbert.report.reported_run import ReportedRun
 from minbert.report.run_section import RunSection
 from minbert.report.texts import unique_file_name, visible
 
+OF_TASKS = "curves-of-tasks"
+
 
 class Report:
     """The report of some runs in one folder. It can be written again while they go on."""
@@ -52,13 +54,15 @@ class Report:
         return [f"{name}: {note}" for name, section in self.sections.items() for note in section.notes]
 
     def remove_earlier_files(self) -> None:
-        """Remove files of an earlier report that this report does not write: readers would take them for its own."""
+        """Remove files of an earlier report of these runs that this report does not write: readers would take them for
+        its own. Files of other runs' tasks stay.
+        """
         written = {path.with_suffix("") for path in self.files.written}
-        for section in self.sections.values():
-            for name in section.possible_names():
-                if self.out / name not in written:
-                    for suffix in (".tsv", ".png", ".svg"):
-                        (self.out / f"{name}{suffix}").unlink(missing_ok=True)
+        of_runs = [name for section in self.sections.values() for name in section.possible_names()]
+        for name in (OF_TASKS, *of_runs):
+            if self.out / name not in written:
+                for suffix in (".tsv", ".png", ".svg"):
+                    (self.out / f"{name}{suffix}").unlink(missing_ok=True)
 
     def blocks(self) -> Iterator[Block]:
         yield self.summary()
@@ -99,7 +103,7 @@ class Report:
             "(before clipping) are those of the last of these steps. The dev score follows each epoch."
         )
         yield from self.curve_picture("curves", curves, False, caption)
-        yield from self.curve_picture("curves-of-tasks", curves, True, "The same for each task of several.")
+        yield from self.curve_picture(OF_TASKS, curves, True, "The same for each task of several.")
 
     def curve_picture(
         self, name: str, curves: dict[str, dict[Quantity, Curve]], of_tasks: bool, caption: str

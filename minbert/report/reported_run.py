@@ -58,7 +58,8 @@ class ReportedRun:
         # The order matters: a run may end in between, and then its log must be read after its metrics.
         finished = (self.folder / "metrics.json").exists()
         self.metrics = read_metrics(self.folder) if finished else None
-        self.history = (self.metrics["history"] or []) if finished else read_history(self.folder / "checkpoint")
+        # A run whose loss was not finite has no history in its metrics. Its checkpoints stay.
+        self.history = (finished and self.metrics["history"]) or read_history(self.folder / "checkpoint")
         self.log = read_log(self.folder)
 
     @property

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from support.factories import write_rows
 
 from minbert.data.predictions import read_predictions
 from minbert.data.readers import read_examples
@@ -84,6 +85,20 @@ def test_without_a_model_the_files_of_own_tasks_have_the_probabilities(reviews, 
     (of_files,), notes = answers_of(without_model(copy(pairs, "pairs")))
     np.testing.assert_allclose(of_files.losses, of_model.losses, rtol=1e-5)
     assert notes == []
+
+
+def test_predictions_at_the_limits_of_the_leaderboard_have_a_note(make_run, tmp_path):
+    """The file holds 5.0 for 5.3: the correlations of the file are not exactly those of the run."""
+    for split in ("train", "dev"):
+        rows = [[str(i), "red fish", "green cat", str(i / 2)] for i in range(8)]
+        header = ["index", "sentence1", "sentence2", "score"]
+        write_rows(tmp_path / "STS-B" / f"{split}.tsv", [header, *rows])
+    run = make_run("stsb", "--task", "stsb", "--data", str(tmp_path), "--max-steps", "1", "--save", "none")
+    for last, note in (("4.75", []), ("5.0", ["the file of stsb holds predictions limited to 0 to 5"])):
+        rows = [f"{i}\t{value}" for i, value in enumerate(["2.5"] * 7 + [last])]
+        (run / "predictions" / "dev" / "STS-B.tsv").write_text("\n".join(["index\tprediction", *rows, ""]))
+        (answers,), notes = answers_of(run)
+        assert answers.predictions[-1] == float(last) and [text.partition(",")[0] for text in notes] == note
 
 
 def test_without_model_and_predictions_one_line_says_so(rte, copy):

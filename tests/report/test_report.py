@@ -34,6 +34,7 @@ def test_files_of_an_earlier_report_do_not_stay_beside_the_new_page(rte, copy, t
     folder, out = copy(rte), tmp_path / "out"
     assert report(folder, "--out", out) == 0
     (out / "confusion-notes.txt").write_text("the user's own")
+    (out / "curves-of-tasks.png").touch()  # of an earlier run of several tasks
     settings = json.loads((folder / "settings.json").read_text())
     settings["fingerprint"]["the dev data of rte"] = "another"
     (folder / "settings.json").write_text(json.dumps(settings))
@@ -178,10 +179,19 @@ def test_a_run_without_a_log_has_a_page(rte, copy):
     assert files_of(folder / "report") == {"report.html", "runs.tsv", "curves.tsv"}
 
 
-def test_a_stopped_run_has_the_scores_of_its_checkpoint(make_run, rte_data, copy):
+def fail(folder: Path) -> Path:
+    values = json.loads((folder / "metrics.json").read_text())
+    values |= {"score": None, "history": None, "failed": True, "failure": "step 3: the loss is not <finite>"}
+    (folder / "metrics.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize("end", [unfinish, fail])
+def test_a_stopped_or_failed_run_has_the_scores_of_its_checkpoint(make_run, rte_data, copy, end):
     flags = "--epochs 2 --save all --train-size 8".split()
-    folder = unfinish(copy(make_run("x", "--data", str(rte_data), *flags)))
+    folder = end(copy(make_run("x", "--data", str(rte_data), *flags)))
     assert report(folder) == 0
+    assert read_tsv(folder / "report" / "runs.tsv")[0]["epochs"] == "2"
     scores = [row for row in read_tsv(folder / "report" / "curves.tsv") if row["quantity"] == "dev_score"]
     assert [row["position"] for row in scores] == ["1", "2"]
     for path in (folder / "checkpoint").iterdir():
@@ -191,10 +201,7 @@ def test_a_stopped_run_has_the_scores_of_its_checkpoint(make_run, rte_data, copy
 
 
 def test_a_failed_run_says_why(rte, copy):
-    folder = copy(rte)
-    values = json.loads((folder / "metrics.json").read_text())
-    values |= {"score": None, "history": None, "failed": True, "failure": "step 3: the loss is not <finite>"}
-    (folder / "metrics.json").write_text(json.dumps(values))
+    folder = fail(copy(rte))
     assert report(folder) == 0
     text = (folder / "report" / "report.html").read_text()
     assert "rte-smart-seed0 failed" not in text and "copy failed: step 3: the loss is not &lt;finite&gt;" in text
