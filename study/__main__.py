@@ -21,7 +21,7 @@ from minbert.hub import find_model
 from minbert.report.requirements import check_libraries
 from minbert.training.inputs import Inputs
 from minbert.training.runtime import choose_device, setup
-from minbert.training.signals import Signals
+from minbert.training.signals import Signals, write_line
 from minbert.weights import weight_files
 from regularizers import build
 from study.folder import ERROR, StudyFolder
@@ -55,13 +55,13 @@ def main(argv: list[str]) -> int:
             train_runs(runs, folder, display, signals)
         return report(study, folder, repeat_command(argv))
     except Interrupted as stop:
-        print("stopped; run the same command again to continue")
+        write_line("stopped; run the same command again to continue")
         return stop.status
     except KeyboardInterrupt:
-        print("study: interrupted", file=sys.stderr)
+        write_line("study: interrupted", sys.stderr)
         return 130
     except (InputError, OSError) as error:
-        print(f"study: {error}", file=sys.stderr)
+        write_line(f"study: {error}", sys.stderr)
         return 2
 
 
