@@ -104,7 +104,7 @@ def checked(task: Task, records: list[tuple[int, list[str]]], cut: bool = True) 
             left_out.append(line)
         else:
             number = next(
-                (fields[names.index(name)] for name in ("index", "id") if name in names), str(len(rows) + len(left_out))
+                (fields[names.index(name)] for name in ("id", "index") if name in names), str(len(rows) + len(left_out))
             )
             first, *second = (fields[place] for place in text)
             rows.append((number, first, second[0] if second else None, meaning(task, fields[label]), line))
@@ -153,16 +153,13 @@ def own_records(lines: list[tuple[int, str]], needed: list[str]) -> list[tuple[i
 
 
 def json_records(lines: list[tuple[int, str]], needed: list[str]) -> list[tuple[int, list[str]]]:
-    names = [*needed, *(name for name in ("index", "id") if f'"{name}"' in lines[0][1] and name not in needed)]
-    records = [(0, names)]
-    for number, line in lines:
-        if line.strip():
-            try:
-                values = json.loads(line, object_pairs_hook=once)
-                records.append((number, [json_text(values[name]) for name in names]))
-            except (ValueError, RecursionError, KeyError, TypeError, IndexError):
-                raise RefusedError from None
-    return records
+    try:
+        objects = [(number, json.loads(line, object_pairs_hook=once)) for number, line in lines if line.strip()]
+        first = objects[0][1] if objects else {}
+        names = [*needed, *(name for name in ("id", "index") if name in first and name not in needed)]
+        return [(0, names), *((number, [json_text(values[name]) for name in names]) for number, values in objects)]
+    except (ValueError, RecursionError, KeyError, TypeError, IndexError):
+        raise RefusedError from None
 
 
 def once(pairs: list[tuple]) -> dict:
