@@ -59,7 +59,7 @@ class SentenceModel(nn.Module):
         folder = find_model(name_or_folder)
         if announces_encoder(folder / "config.json"):
             raise InputError(
-                f"{name_or_folder} holds an encoder, not a sequence classifier; a head beside it is for the run folder"
+                f"{name_or_folder} holds an encoder, not a sequence classifier; for a run's head, name the run's folder"
             )
         bert, tensors = BertModel.from_pretrained(folder), weights.read_tensors(folder)
         family = bert.config.family

@@ -27,7 +27,7 @@ class Overrides:
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()  # one number N: the seeds 0 to N - 1
     settings: tuple[str, ...] = ()  # lr=1e-5, or smart.eps=1e-3 for the methods that use smart
-    folders: dict[str, str] = field(default_factory=dict)  # --model and --data, which are texts whatever they look like
+    folders: dict[str, str] = field(default_factory=dict)  # --model and --data: always texts, also 2024
 
 
 @dataclass(frozen=True)

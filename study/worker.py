@@ -79,7 +79,7 @@ def train_run(job: dict[str, Any], inputs: Inputs, stopped: threading.Event) -> 
     """Train one run. Returns how the attempt ended: {"end": ...} and for an error {"error": one line}."""
     try:
         settings = read_settings(job)
-        # A stopped run prints the command that goes on with it, which starts with this name.
+        # A stopped run prints the command that continues it. This name is the program in that command.
         sys.argv[0] = str(ROOT / ("multitask.py" if settings.multitask else "train.py"))
         method = build(settings.option, settings.method_settings)
         with setup(settings.device, settings.precision, method.fp32) as runtime:

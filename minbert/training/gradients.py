@@ -38,7 +38,7 @@ class GradientRecorder:
         loss_weights: dict[str, float] | None = None,
     ):
         self.every, self.write_row = every, write_row
-        self.loss_weights = loss_weights or {}  # as those of Objective
+        self.loss_weights = loss_weights or {}  # task -> the factor of its loss, as in Objective
         self.parameters = {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad}
         self.step = 0
         self.is_due = False

@@ -46,7 +46,7 @@ def check_runs(runs: Sequence[FinishedRun]) -> None:
             raise InputError(f"{run.folder} has one task only: this figure needs runs of multitask.py")
         if run.tasks != runs[0].tasks:
             raise InputError(f"{run.folder} has other tasks than {runs[0].folder}")
-        if run.settings.dev_size != runs[0].settings.dev_size:  # the dashed line would not be that of all runs
+        if run.settings.dev_size != runs[0].settings.dev_size:  # each dev set has its own dashed line
             raise InputError(f"{run.folder} has another --dev-size than {runs[0].folder}")
         if not run.metrics["history"]:
             raise InputError(f"{run.folder}: a loss was not finite, so there are no scores")
