@@ -29,7 +29,7 @@ def finetune(seed: int = 0, batch_size: int = 32, peak_lr: float = 3e-4) -> Sent
         Dataset(task, read_examples(task, sample.DATA, s), tokenizer, max_length=256) for s in ("train", "dev")
     )
 
-    torch.manual_seed(seed)  # for the head, the only part that is not pretrained
+    torch.manual_seed(seed)  # for the head and the pooler, which the sample's checkpoint lacks
     model = SentenceModel(BertModel.from_pretrained(sample.MODEL), [task])
     smart = build("smart")  # a Sum with one part: regularizers/smart.py
     smart.attach_with_seed(model, seed)  # SMART's teacher starts as a copy of the model

@@ -1,7 +1,8 @@
 """BertModel: embeddings, layers, pooler.  Devlin et al. 2019, arXiv:1810.04805v2:
   (§4.1)  the final hidden state of the first token, [CLS], stands for the whole text
 
-It also is RoBERTa, ALBERT and DistilBERT, which differ from BERT in fields of the config: see families.py.
+The same class also computes RoBERTa, ALBERT and DistilBERT, which differ from BERT in fields of the config: see
+families.py.
 """
 
 from dataclasses import replace

@@ -89,7 +89,7 @@ class SentenceModel(nn.Module):
         return self.heads[batch.task.name](features(pooled, batch.task))
 
     def forward(self, batch: Batch) -> Output:
-        """embed, encode, head; the generator state is recorded before each of them."""
+        """embed, layers, head. The generator state is recorded before the embeddings and before each layer."""
         entry = generator_state(batch.input_ids.device)
         h0 = self.embed(batch)
         hidden, rng = self.run_layers(h0, batch)

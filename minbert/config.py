@@ -49,7 +49,8 @@ class BertConfig:
             if getattr(self, name) not in tuple(choices):  # a list in a config.json has no hash, but can be compared
                 raise InputError(f"{name} {getattr(self, name)!r} is not supported, only {', '.join(choices)}")
         for f in fields(self):
-            value, smallest = getattr(self, f.name), 0 if f.name in ("type_vocab_size", "pad_token_id") else 1
+            value = getattr(self, f.name)
+            smallest = 0 if f.name in ("type_vocab_size", "pad_token_id") else 1
             if value is None and f.type in (int | None, float | None):
                 continue
             if f.type in (int, int | None) and not (type(value) is int and value >= smallest):
@@ -79,7 +80,7 @@ class BertConfig:
 
     @property
     def positions(self) -> int:
-        """T can be at most this."""
+        """The largest number of tokens T in one input."""
         first = self.pad_token_id + 1 if self.positions_after_padding else 0
         return self.max_position_embeddings - first
 

@@ -35,9 +35,8 @@ def mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 def symmetric_kl(z1: Tensor, z2: Tensor) -> Tensor:
     """KL(P₁‖P₂) + KL(P₂‖P₁) = Σ (p₁-p₂)(log p₁ - log p₂) for P = softmax(z).
 
-    This form is never negative, and it stays accurate near equality, where each KL is the small
-    difference of large terms. The gradient
-    flows into both arguments.
+    This form is never negative, and it stays accurate near equality, where each KL is a small difference of large
+    terms. The gradient flows into both arguments.
     """
     log_p1, log_p2 = F.log_softmax(to_float32(z1), dim=-1), F.log_softmax(to_float32(z2), dim=-1)
     return ((log_p1.exp() - log_p2.exp()) * (log_p1 - log_p2)).sum(-1).mean()  # (§3.1)

@@ -25,10 +25,9 @@ from torch import Tensor, nn
 
 
 class AdamW(torch.optim.Optimizer):
-    """AdamW as in BERT's code.
+    """AdamW. ε is added to the uncorrected √v, as in BERT's code.
 
-    ε is added to the uncorrected √v. torch.optim adds it after the correction, so that in the first steps ε acts
-    1/√(1-β₂ᵗ) times as strongly here.
+    torch.optim adds it after the correction, so that in the first steps ε acts 1/√(1-β₂ᵗ) times as strongly here.
 
     A parameter without a gradient is left alone, and so is its step count. Moments have the dtype of the parameter.
     Raises ValueError for a setting out of range.

@@ -8,8 +8,9 @@
     python -m minbert.predict RUN < IN.txt
 
 RUN can also be a folder in which transformers saved a sequence classifier. Without --out each answer is a line: the
-label, then the probability of each label; or the number of a regression. OUT.csv has the columns id (the
-table's id, or the line number from 1), prediction, and the probability of each label. The model computes in float32.
+label, then the probability of each label; or the number of a regression. OUT.csv has the columns id, prediction, and
+the probability of each label. The id is the line number, from 1; in a table, its column id, or else the row's number,
+from 0. The model computes in float32.
 
     python -m minbert.predict bert-base-uncased --mask "the cat [MASK] on the mat ."
 

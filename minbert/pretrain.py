@@ -115,11 +115,12 @@ def score(model: MaskedLanguageModel, text: MaskedText, runtime: Runtime) -> tup
 
 def read_texts(paths: list[Path]) -> Examples:
     """The lines of text files. Raises InputError for a file that is missing or not UTF-8, or if there are few lines."""
-    lines = [line.strip() for path in paths for _, line in read_lines(path)]
-    rows = [Example(str(i), line, None, None, line=i + 1) for i, line in enumerate(lines) if line]
+    names = ", ".join(map(str, paths))
+    lines = [(number, line.strip()) for path in paths for number, line in read_lines(path)]
+    rows = [Example(str(i), line, None, None, line=number) for i, (number, line) in enumerate(lines) if line]
     if len(rows) < HELD_OUT:
-        raise InputError(f"{', '.join(map(str, paths))}: {len(rows)} lines of text are too few, {HELD_OUT} are needed")
-    return Examples(paths[0], rows, [])
+        raise InputError(f"{names}: {len(rows)} lines of text are too few, {HELD_OUT} are needed")
+    return Examples(Path(names), rows, [])
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

@@ -14,8 +14,8 @@ Universal Language Model Fine-tuning for Text Classification.  Howard & Ruder 20
 def linear(step: int, total: int, warmup: float) -> float:
     """Rise from 0 to 1 in the first int(warmup·total) steps, then fall to 0 at `total`.
 
-    Step 0 has rate 0, as in transformers: the first update changes nothing. (The rate of BERT's own code jumps from 1
-    to 1-warmup after the warm-up. This one does not jump.)
+    With a warm-up of one step or more, step 0 has rate 0, as in transformers: the first update changes nothing. (The
+    rate of BERT's own code jumps from 1 to 1-warmup after the warm-up. This one does not jump.)
     """
     rise = int(warmup * total)
     return step / rise if step < rise else max(0.0, (total - step) / max(1, total - rise))  # (§A.2)

@@ -64,7 +64,7 @@ class Batch:
     labels: Tensor  # [B], class indices, or real values of a regression; NaN where the file has no label
     index: Tensor  # [B], rows in the file's order
     task: Task
-    seed: int = 0  # from which the dropout and the noise of this batch's passes follow
+    seed: int = 0  # the dropout masks and the noise of this batch are drawn from it
 
     def __len__(self) -> int:
         return len(self.index)
@@ -72,7 +72,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Copy the tensors to a device.
 
-        The program does not wait for a copy to a GPU, because it starts from pinned memory (which stays in RAM).
+        A copy to a GPU starts from pinned memory (which stays in RAM), so that the program does not wait for it.
         """
         tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
         if torch.device(device).type == "cuda":

@@ -18,7 +18,8 @@ from minbert.tokenizer_file import check_growth, check_tokens
 
 SPECIAL_TOKENS = WORD_PIECE.special_tokens
 CONFIG = "tokenizer_config.json"
-# The time limit for encoding: a start, and the characters in a second of a machine a tenth as fast as a laptop of 2020.
+# The time limit for encoding is SECONDS, and one second more for each SLOWEST characters. A machine that is ten times
+# as slow as a laptop of 2020 stays below it.
 SECONDS, SLOWEST = 60.0, 20_000
 
 

@@ -46,13 +46,16 @@ def check_growth(backend: Tokenizer, path: Path) -> None:
     """
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         part = getattr(backend, name)
-        # The library's own words: a file can describe a part in several ways.
+        # The library's own description, because a file can describe the same part in several ways.
         if part is not None and growth(json.loads(part.__getstate__())) > MOST_GROWTH:
             raise InputError(f"{path}: its {name} can make a text more than {MOST_GROWTH} times as long")
 
 
 def growth(part: dict[str, Any]) -> float:
-    """How many times as long a part can make a text at most. Lower-casing and the like count as 1: twice is as once."""
+    """How many times as long a part can make a text at most.
+
+    Lower-casing and similar steps count as 1, because repeating them changes nothing.
+    """
     match part:
         case {"type": "Sequence", **fields}:
             return math.prod(growth(step) for steps in fields.values() for step in steps)

@@ -89,7 +89,7 @@ def check_shapes(config: BertConfig, tensors: dict[str, Tensor], source: Path) -
 def load_head(parameters: dict[str, Tensor], names: dict[str, str], tensors: dict[str, Tensor], source: Path) -> None:
     """Copy the tensors of a head into its parameters, in float32. `names` are their published names.
 
-    The tensors are there. Raises InputError that names one of the wrong shape, not floating point or not finite.
+    All of these tensors exist. Raises InputError that names one of the wrong shape, not floating point or not finite.
     """
     for name, parameter in parameters.items():
         published = names[name]

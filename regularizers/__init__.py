@@ -1,4 +1,4 @@
-"""The table of options: the only place where a method has a name."""
+"""The table of options: the names of the methods."""
 
 import difflib
 import inspect

@@ -30,15 +30,16 @@ Batches = Callable[[str], Iterator[Batch]]  # a task's name -> its training exam
 class Method(nn.Module):
     """Plain fine-tuning (Devlin et al. 2019): the task loss and nothing else. Every default does nothing."""
 
-    fp32: bool = False  # True: its perturbation is lost in bf16/TF32, so all passes run in float32
+    fp32: bool = False  # True: all passes run in float32, because bf16 and TF32 would round a small perturbation
     inserts: bool = False  # True: attach adds or freezes modules; Sum attaches these methods first
     neutral: ClassVar[dict | None] = {}  # settings at which it equals plain fine-tuning; None where there are none
     lr: float | None = None  # the learning rate that it wants by default, if it wants another
 
-    # Which methods cannot be joined: one freezes what another needs, or both are of one kind.
-    freezes: tuple[str, ...] = ()  # WEIGHTS: most of them do not train; HIDDEN_STATES: so these stay as they are
-    needs: tuple[str, ...] = ()  # what has to change in training, or the method has no effect
-    kind: str | None = None  # in words; only one method of each kind can be attached
+    # Which methods cannot be joined: one freezes what another needs, or both have the same kind.
+    # WEIGHTS: most pretrained weights do not train. HIDDEN_STATES: no hidden state changes. DROPOUT: dropout is off.
+    freezes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()  # what has to change in training; otherwise the method has no effect
+    kind: str | None = None  # in words
 
     def attach(self, model: SentenceModel) -> None:
         """Called once, before training, with the pretrained weights in place: insert, freeze, remember θ₀."""
@@ -70,7 +71,7 @@ class Method(nn.Module):
         """Numbers to print at the end of a run, and to write into metrics.json."""
         return {}
 
-    # How a run calls attach and prepare. A method does not override these two.
+    # How a run calls attach and prepare. Only Sum overrides these two; a method overrides attach and prepare.
 
     def attach_with_seed(self, model: SentenceModel, seed: int) -> None:
         """attach, with random weights that follow from the seed."""

@@ -4,9 +4,9 @@ Mutual Information Neural Estimation.  Belghazi et al. 2018, arXiv:1801.04062v5:
   (§3.1)  I(X,Y) ≥ E_joint[G(x,y)] - log E_marginals[e^G(x,y)] for every network G (Donsker and Varadhan)
   (§3.2)  the gradient of the log is divided by a running mean of E_marginals[e^G]
 
-The best G has equality; gradient ascent approaches it. On a batch of B pairs the joint consists of the B pairs
-(x_i, y_i). The marginals consist of all B² pairs (x_i, y_j), or of the B pairs (x_i, y_π(i)). With all pairs the
-estimate cannot exceed log B for any G: one batch cannot show more information.
+The bound is tight for the best G, and gradient ascent approaches it. On a batch of B pairs the joint consists of the
+B pairs (x_i, y_i). The marginals consist of all B² pairs (x_i, y_j), or of the B pairs (x_i, y_π(i)). With all pairs
+the estimate cannot exceed log B for any G: one batch cannot show more information.
 
 P pairs of variables, V variables, B batch, D width, H hidden units of G, q projected width.
 """

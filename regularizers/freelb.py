@@ -5,7 +5,7 @@ Idea: a model trained on the worst small perturbations of its input has flatter 
 step of the ascent to such a perturbation computes a gradient of the input, and the gradient of the weights comes
 with it for free. So the gradients of all K steps are averaged and used: a large batch of ever worse copies.
 
-Objective (X token vectors [B,T,D], δ their perturbation, f logits; Algorithm 1, its lines numbered by us):
+Objective (X token vectors [B,T,E], δ their perturbation, f logits; Algorithm 1, its lines numbered by us):
   (m1)  min_θ  1/K Σ_{t<K} L(f(X + δ_t; θ), y),   its gradient 1/K Σ_{t<K} ∇_θ L(f(X + δ_t; θ), y) with δ_t fixed
   (m2)  δ_0 = U(-ε, ε) / √N,   N = the number of entries of δ
   (m3)  δ_{t+1} = Π(δ_t + α g / ‖g‖_F),   g = ∇_δ L(f(X + δ_t; θ), y),   Π onto ‖δ‖_F ≤ ε
@@ -66,19 +66,19 @@ class FreeLB(Method):
         return total / self.steps + carry_gradient(parameters, mean)  # (m1)
 
     def start(self, like: Tensor, batch: Batch) -> Tensor:
-        """δ_0 [B,T,D], for embeddings `like` [B,T,D]"""
+        """δ_0 [B,T,E], for token vectors `like` [B,T,E]"""
         entries = batch.attention_mask.sum(1).to(like.dtype) * like.shape[-1]  # N of each example, (B)
         uniform = draw_noise(like, batch.attention_mask, kind="uniform")
         return self.eps * uniform / entries.sqrt()[:, None, None]  # (m2) D2 D4
 
     def ascend(self, delta: Tensor, g: Tensor) -> Tensor:
-        """δ_{t+1} from δ_t and the gradient there, [B,T,D]. (g is 0 on padding, which no logit depends on.)"""
+        """δ_{t+1} from δ_t and the gradient there, [B,T,E]. (g is 0 on padding, which no logit depends on.)"""
         delta = delta + self.alpha * g / frobenius(g).clamp(min=1e-30)
         return delta * (self.eps / frobenius(delta).clamp(min=1e-30)).clamp(max=1)  # (m3)
 
 
 def frobenius(x: Tensor) -> Tensor:
-    """The norm of each example, [B,T,D] -> [B,1,1]"""
+    """The norm of each example, [B,T,E] -> [B,1,1]"""
     return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
 
 

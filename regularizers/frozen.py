@@ -2,9 +2,10 @@
 of Deep Bidirectional Transformers for Language Understanding.  Devlin et al., NAACL 2019, arXiv:1810.04805v2.
 
 Idea: the pretrained encoder does not change, its pooler included. Only a linear layer on the pooled [CLS] learns the
-task. Dropout stays on in training, as in the course's code.
+task. A pooler that the checkpoint does not have (the sample, DistilBERT) learns, too. Dropout stays on in training,
+as in the course's code.
 
-Objective: the task loss alone, minimised over the head's W and b.
+Objective: the task loss alone, minimised over what is not pretrained: the head's W and b.
 
 Symbols: none; the default learning rate is the course's, 1e-3.
 

@@ -39,7 +39,8 @@ class Lhuc(Method):
 
     def __init__(self, *, freeze: bool = False):
         super().__init__()
-        self.freezes, self.lr = ((WEIGHTS,), 3e-4) if freeze else ((), None)
+        if freeze:
+            self.freezes, self.lr = (WEIGHTS,), 3e-4
 
     def attach(self, model: SentenceModel) -> None:
         if self.freezes:

@@ -39,7 +39,7 @@ from torch import Tensor
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
 from regularizers.base import HIDDEN_STATES, Method, check_choice, check_layer, check_not_negative
-from regularizers.perturbation import DROPOUT, SIZES, reference, scaled_noise, second_pass_from_layer
+from regularizers.perturbation import DROPOUT_MODES, SIZES, reference, scaled_noise, second_pass_from_layer
 
 
 class Lnsr(Method):  # D5: it has the run's optimizer
@@ -64,7 +64,7 @@ class Lnsr(Method):  # D5: it has the run's optimizer
         check_not_negative(self, "weight", "sigma", "relative")
         check_choice(self, "noise", SIZES)
         check_choice(self, "reduction", ("token", "sum"))
-        check_choice(self, "dropout", DROPOUT)
+        check_choice(self, "dropout", DROPOUT_MODES)
 
     def attach(self, model: SentenceModel) -> None:
         check_layer(self.layer, model)

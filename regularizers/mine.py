@@ -34,9 +34,10 @@ Differences:
   D3  The paper does not say on what b is measured. Here the fit of the first stage sees states with dropout, with new
       masks in each pass, in batches like those of the second stage, and ends when the bound on a held-out tenth stops
       rising. Then the networks follow the frozen model for 100 batches exactly as they will follow the training model,
-      and b is the mean of what they show. So the mean gap of a model that never moves is 0 at first (tested). On 250
-      examples it rises to .1 nats after another 60 batches, because the networks go on learning so few by heart. With
-      b from the held-out tenth the gap was .07 to .13 from the start; with b from masks that the fit had seen, .7.
+      and b is their mean estimate over the last 50. So the mean gap of a model that never moves is 0 at first
+      (tested). On 250 examples it rises to .1 nats after another 60 batches, because the networks begin to memorise so
+      few examples. With b from the held-out tenth the gap was .07 to .13 from the start; with b from masks that the
+      fit had seen, .7.
       With several processes all of them follow the same batches here.
   D4  States are standardised and projected to 16 random orthogonal dimensions, and each coordinate x becomes asinh(x),
       also with proj_dim=none (no projection). With 32 examples no estimate can exceed log 32 = 3.47. A reference above

@@ -54,7 +54,8 @@ class Noise(Method):
 
     def attach(self, model: SentenceModel) -> None:
         check_layer(self.layer, model)
-        if self.relative if self.noise == "relative" else self.sigma:
+        size = self.relative if self.noise == "relative" else self.sigma
+        if size:
             layers, number = model.bert.layers, self.layer - 1
             layers[number] = NoisyInput(self.noise, self.sigma, self.relative).wrap(layers[number])
 

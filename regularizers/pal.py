@@ -53,7 +53,8 @@ class Pal(Method):
         if heads < 1 or size % heads:
             raise ValueError(f"heads must divide size, and {heads} does not divide {size}")
         check_choice(self, "out_act", (None, "gelu"))
-        self.freezes, self.lr = ((WEIGHTS,), 3e-4) if freeze else ((), None)
+        if freeze:
+            self.freezes, self.lr = (WEIGHTS,), 3e-4
 
     def attach(self, model: SentenceModel) -> None:
         width = model.bert.config.hidden_size

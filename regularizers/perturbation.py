@@ -24,7 +24,7 @@ from minbert.task import Batch
 # The dropout masks of a second pass. "shared" repeats the masks of the clean pass. "independent" draws new masks, but
 # only from the perturbed place on: what comes before it is not computed again. "off" runs without dropout, and compares
 # with a pass without dropout too.
-DROPOUT = ("shared", "independent", "off")
+DROPOUT_MODES = ("shared", "independent", "off")
 NOISE = ("uniform", "normal")  # U(-1, 1), N(0, 1)
 SIZES = ("absolute", "relative")  # see scaled_noise
 
@@ -69,7 +69,7 @@ def second_pass(model: SentenceModel, batch: Batch, h0: Tensor, clean: Output, d
 
 
 def second_pass_from_words(model: SentenceModel, batch: Batch, noise: Tensor, clean: Output, dropout: str) -> Tensor:
-    """Logits [B,C] with noise [B,T,D] on the token vectors: before positions, segments and LayerNorm are applied."""
+    """Logits [B,C] with noise [B,T,E] on the token vectors: before positions, segments and LayerNorm are applied."""
     with masks(model, clean.entry, dropout):
         return model.head(model.encode(model.embed(batch, noise), batch)[-1], batch)
 

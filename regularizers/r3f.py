@@ -44,7 +44,7 @@ from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
 from regularizers.base import Method, check_choice, check_not_negative
 from regularizers.perturbation import (
-    DROPOUT,
+    DROPOUT_MODES,
     NOISE,
     draw_noise,
     like_words,
@@ -73,7 +73,7 @@ class R3f(Method):
         check_not_negative(self, "weight", "eps")
         check_choice(self, "noise", NOISE)
         check_choice(self, "at", ("word", "embedding"))
-        check_choice(self, "dropout", DROPOUT)
+        check_choice(self, "dropout", DROPOUT_MODES)
 
     def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:
         if not self.weight:

@@ -68,7 +68,7 @@ from torch import Tensor
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
 from regularizers.base import Method, check_choice, check_not_negative
-from regularizers.perturbation import DROPOUT, draw_noise, reference, second_pass
+from regularizers.perturbation import DROPOUT_MODES, draw_noise, reference, second_pass
 
 
 class Smart(Method):
@@ -100,7 +100,7 @@ class Smart(Method):
         self.steps_done, self.start_share = 0.0, 1.0  # the second: the share of θ₀ that the teacher still holds
         check_not_negative(self, "weight", "eps", "sigma", "eta", "steps", "mu", "half_life")
         check_choice(self, "project", ("clamp", "normalize"))
-        check_choice(self, "dropout", DROPOUT)
+        check_choice(self, "dropout", DROPOUT_MODES)
         if beta is not None and half_life is not None:
             raise ValueError("half_life and beta both say how fast the teacher follows: set one of them")
         if beta is not None and not all(0 <= b <= 1 for b in beta):

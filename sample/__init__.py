@@ -7,7 +7,7 @@ from pathlib import Path
 
 MODEL = Path(__file__).parent / "tiny-bert"
 DATA = Path(__file__).parent / "data"
-RECIPE = {"lr": 3e-4, "epochs": 3}  # for a model as small, and texts as short, as these
+RECIPE = {"lr": 3e-4, "epochs": 3}  # for this small model and these short texts
 
 
 def note(model: str, data: str) -> str:

@@ -195,6 +195,6 @@ def parse_label(task: Task, text: str, path: Path, line: int) -> float | int:
 
 READERS = {
     ".tsv": read_fields,  # GLUE
-    ".csv": read_quoted_fields,  # Stanford CS224N: separated by tabs, in spite of the name
+    ".csv": read_quoted_fields,  # CS224N: separated by tabs, in spite of the name; Göttingen: by tabs or commas
     ".txt": read_labelled_lines,  # CMU ANLP: label ||| text
 }

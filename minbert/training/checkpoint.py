@@ -78,7 +78,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             failed = f"the checkpoint of step {step} cannot be written to {self.folder}"
             raise InputError(f"{failed}: {reason(error)}") from None
-        # Only now, with the new file in place, the old ones may go.
+        # Delete the old files only now, with the new one in place.
         whole = [path for path in self.files() if path not in self.damaged]
         for path in [*self.damaged, *whole[:-KEPT]]:
             path.unlink()

@@ -8,7 +8,7 @@ from minbert.training.lock import FolderLock
 
 
 def close_complete_run(folder: Path) -> str:
-    """Why a run with a metrics.json cannot go on. A run that was killed at its very end still has checkpoints: they go.
+    """Why a run with a metrics.json cannot go on. Delete the checkpoints that a kill at its very end left.
 
     Raises InputError if another process is at work on the run, or if its files are damaged.
     """

@@ -39,7 +39,7 @@ def predict_logits(
         batch = dataset.collate(rows).to(runtime.device)
         with runtime.autocast():
             logits[batch.index] = model(batch).logits.float()
-        if not runtime.is_distributed:  # several processes must stop together, which they do at the next step
+        if not runtime.is_distributed:  # several processes stop together, in loop.py: save_or_stop_if_due
             runtime.signals.raise_if_received()
     # Each row was computed by one rank and is 0 on the others, so the sum is the row.
     return runtime.sum_over_ranks(logits).cpu().numpy()

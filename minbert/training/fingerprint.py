@@ -53,17 +53,17 @@ def changed(before: Fingerprint, now: Fingerprint) -> list[str]:
 
 
 def hash_model(folder: Path) -> str:
-    """Of the config and all weights."""
+    """Hash the config and all weights."""
     return hash_text(" ".join(sha256(path) for path in (folder / "config.json", *weight_files(folder))))
 
 
 def hash_tokenizer(tokenizer: Tokenizer) -> str:
-    """Of all that its tokenizer.json would hold. Encoding sets the truncation, which is no part of the tokenizer."""
+    """Hash all that its tokenizer.json would hold. Encoding sets the truncation, which is no part of the tokenizer."""
     return hash_text(json.dumps(json.loads(tokenizer.backend.to_str()) | {"truncation": None}))
 
 
 def hash_examples(examples: Examples) -> str:
-    """Of ids, texts and labels, in their order."""
+    """Hash ids, texts and labels, in their order."""
     hasher = hashlib.sha256()
     for row in examples.rows:
         hasher.update(repr((row.id, row.text, row.pair, row.label)).encode(errors="surrogatepass"))

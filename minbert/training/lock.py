@@ -22,7 +22,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, seconds: float = 1.0):
-        """Raises InputError if another process keeps the lock for so long. (is_locked has it for a moment.)"""
+        """Raises InputError if another process still has the lock after `seconds`. (is_locked has it for a moment.)"""
         self.folder, self.path, end = folder, folder / NAME, time.monotonic() + seconds
         while True:
             self.file = self.path.open("ab")  # for writing: NFS locks no other files

@@ -38,7 +38,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-> (the scalar to minimise, {"task": the loss, and each penalty by name}), means over the batch.
 
-        The task's own loss is without its weight.
+        The entry "task" is the loss before it is multiplied by the weight of the task.
         """
         torch.manual_seed(batch.seed)  # dropout follows from the batch alone, so no generator state has to be saved
         clean = self.model(batch)
@@ -99,11 +99,12 @@ def fit(
         objective, [optimizer, *method.optimizers()], scaler, best, log, LoopState(total_steps=sampler.steps)
     )
 
-    # A resumed run skips the first stage: the checkpoint holds what it fitted.
+    # Some methods have a first stage: MINE fits its networks to the pretrained model. A resumed run skips it, because
+    # the checkpoint holds what it fitted.
     if checkpoints is None or not checkpoints.load_last(state):
         batches = partial(examples_of_task, sampler=sampler, settings=settings, runtime=runtime)
         with runtime.autocast():  # in the precision of training, or the stage would measure another model
-            # The word is part of the seed. Another one would change all results of methods with a first stage.
+            # "warmup" is only a label inside the seed. A new label would change the results of these methods.
             method.prepare_with_seed(model, batches, derive_seed(settings.seed, "warmup"))
     loop = state.loop  # only now: load_last puts another one into the state
 
@@ -176,7 +177,8 @@ def backward(
 
     The rows are divided among all micro-batches of all ranks, and each micro-batch counts by its number of rows. So the
     result does not depend on the number of processes, except for rounding and random numbers: each rank draws its
-    own dropout masks and noise. (A penalty over the whole batch, as MINE's, sees micro-batches.)
+    own dropout masks and noise. (A penalty that compares the examples of a batch, such as MINE's, sees one micro-batch
+    at a time.)
 
     Returns this rank's share of the mean losses by name, and its number of real tokens.
     """
@@ -185,9 +187,9 @@ def backward(
     for micro in range(settings.accumulate):
         # The ranks are the outer division of the rows: rank 0 gets shards 0 .. accumulate-1.
         own_rows, weight = shard_rows(rows, runtime.rank * settings.accumulate + micro, shards)
-        # Each micro-batch has a seed of its own, or all of them would draw the same dropout masks. While the CPU
-        # collates (half a millisecond), a GPU still computes the step before, because a step waits for the GPU only in
-        # fp16, where the scaler asks whether a gradient overflowed, and where several ranks prepare an estimate (MINE).
+        # Each micro-batch has its own seed; otherwise all of them would draw the same dropout masks. While the CPU
+        # collates (half a millisecond), a GPU still computes the previous step. A step waits for the GPU in two cases
+        # only: in fp16 (did a gradient overflow?), and with MINE on several ranks.
         batch = dataset.collate(own_rows, seed=derive_seed(settings.seed, step, micro, runtime.rank))
         is_last = micro == settings.accumulate - 1
         with runtime.average_gradients_if(is_last, wrapped):

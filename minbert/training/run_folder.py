@@ -214,7 +214,7 @@ class RunFolder:
             write_predictions(self.path, dataset, split, logits, frozen, self.settings.multitask)
 
     def write_metrics(self, values: dict) -> None:
-        """Write metrics.json. With it the run is complete, and its checkpoints go unless --save all keeps them."""
+        """Write metrics.json. With it the run is complete, and its checkpoints are deleted, except with --save all."""
         if self.active:
             self.check_folder()
             write_json(self.path / "metrics.json", self.description() | values)

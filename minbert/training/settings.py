@@ -70,7 +70,8 @@ class CommonSettings:
     init_seed: int | None = setting(None, "seed of the head's first weights (default: --seed)", minimum=0, below=2**63)
     data_seed: int | None = setting(None, "seed of the order of the examples (default: --seed)", minimum=0, below=2**63)
     precision: str = setting(
-        "auto", "precision of matrix products; auto is bf16 if the hardware has it, else fp32",
+        "auto", "precision of matrix products; auto is bf16 if the hardware has it, else fp16 on a GPU that has it, "
+        "else fp32; some options need fp32",
         ("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
     device: str = setting("auto", "where to compute", ("auto", "cpu", "cuda", "mps"))
@@ -107,7 +108,7 @@ class CommonSettings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the tasks. Each program has its own setting for them."""
+        """The tasks as the user gave them: names of the table, or paths of task files."""
         raise NotImplementedError
 
     @property

@@ -47,7 +47,7 @@ def check_values(state: TrainingState, values: Any) -> None:
 
 
 def check_scores(scores: Any, place: str) -> None:
-    """Of an epoch, or of one task in it."""
+    """Check the scores of an epoch, or of one task in it."""
     check_type(scores, dict, place)
     check_type(scores.get("score"), float, f"{place}.score")
     if len(scores) > 1:  # pretraining has a score alone

@@ -78,5 +78,5 @@ def read_row(line: str) -> dict | None:
 
 
 def is_number(value: object) -> bool:
-    """A finite number?"""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,7 +5,7 @@ import torch
 from support.method_inputs import clean_pass
 
 from regularizers.perturbation import (
-    DROPOUT,
+    DROPOUT_MODES,
     draw_noise,
     reference,
     scaled_noise,
@@ -68,7 +68,7 @@ def test_a_second_pass_without_dropout_equals_its_reference_without_dropout():
     assert torch.equal(plain.logits, model.eval()(batch).logits)
 
 
-@pytest.mark.parametrize("dropout", [name for name in DROPOUT if name != "off"])
+@pytest.mark.parametrize("dropout", [name for name in DROPOUT_MODES if name != "off"])
 def test_the_reference_of_a_pass_with_dropout_is_the_clean_pass_itself(dropout):
     model, batch, clean = clean_pass(0.1)
     assert reference(model, batch, clean, dropout) is clean

@@ -11,7 +11,7 @@ from minbert.data.tasks import TASKS
 from minbert.errors import InputError
 from minbert.losses import symmetric_kl
 from regularizers import build, smart
-from regularizers.perturbation import DROPOUT
+from regularizers.perturbation import DROPOUT_MODES
 from regularizers.smart import Smart
 
 
@@ -145,7 +145,7 @@ def test_the_ascent_equals_its_equations_step_by_step(project):
     assert torch.allclose(delta, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("dropout", DROPOUT)
+@pytest.mark.parametrize("dropout", DROPOUT_MODES)
 @pytest.mark.parametrize("project", ["clamp", "normalize"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_has_the_perturbations_of_its_micro_batches(kind, project, dropout, monkeypatch):
