@@ -19,15 +19,16 @@ from minbert.tokenizer import Tokenizer
 from minbert.training.inputs import Inputs, read_rows, size_of
 from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import read_log
-from minbert.training.text_model import load_run, read_run_settings
+from minbert.training.text_model import load_run, read_run_settings, tasks_of_run
 from regularizers import build
 from study.collect import load_row
 from study.plan import Run
 from study.results import Row
 
-# Settings in which the runs of one recipe may differ: the seeds, and what does not change the training.
+# Settings in which the runs of one recipe may differ: the seeds, and what does not change the training. The task is
+# compared apart from them, because a task file is the run's own copy of it.
 FREE = (
-    "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "evaluate", "record", "record_every",
+    "task", "tasks", "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "evaluate", "record", "record_every",
     "predict", "checkpoint_steps", "checkpoint_minutes",
 )  # fmt: skip
 
@@ -67,7 +68,7 @@ class FinishedRun:
 
     @cached_property
     def tasks(self) -> list[Task]:
-        return self.settings.chosen_tasks()
+        return tasks_of_run(self.folder, self.settings)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -116,7 +117,7 @@ def check_runs(runs: Sequence[FinishedRun]) -> None:
 def check_same_task(runs: Sequence[FinishedRun]) -> None:
     """Raise InputError for a run of another task than the first run, or with other --pairs."""
     for run in runs:
-        if run.settings.names != runs[0].settings.names:
+        if run.settings.task_names != runs[0].settings.task_names:
             raise InputError(f"{run.folder} is of another task than {runs[0].folder}")
         if run.tasks != runs[0].tasks:
             raise InputError(f"{run.folder} has other --pairs than {runs[0].folder}")
@@ -160,7 +161,7 @@ def group_by_recipe(runs: Sequence[FinishedRun], short_names: bool = False) -> d
 def settings_without_seeds(run: FinishedRun) -> str:
     """A text that is equal for runs that differ in their seeds, and in nothing else that changes the training."""
     usual = type(run.settings)()
-    return repr(replace(run.settings, **{name: getattr(usual, name) for name in FREE}))
+    return repr((run.tasks, replace(run.settings, **{name: getattr(usual, name) for name in FREE if hasattr(usual, name)})))
 
 
 def study_row(run: FinishedRun) -> Row:

@@ -124,7 +124,7 @@ def check_inputs(runs: list[Run]) -> None:
     """Read all data, and check all models and devices, before the first run starts. Raises InputError."""
     inputs, models, machines = Inputs(), set(), set()
     for run in runs:
-        settings, tasks = run.settings, run.settings.chosen_tasks()
+        settings, tasks = run.settings, run.settings.chosen_tasks
         method = build(settings.option, settings.method_settings)
         machine = settings.device, settings.precision, method.fp32
         try:

@@ -1,19 +1,16 @@
 """ReportedRun: a run folder in any state, as a report needs it. Its settings, tasks, log and scores so far."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from minbert.data.task_file import SUFFIX
 from minbert.errors import InputError
 from minbert.files import read_json_object
 from minbert.report.metrics_file import read_metrics
-from minbert.task import Task
 from minbert.training.checkpoint import read_history
 from minbert.training.lock import is_locked
 from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import read_log
-from minbert.training.text_model import read_run_settings
+from minbert.training.text_model import read_run_settings, tasks_of_run
 
 
 class ReportedRun:
@@ -26,10 +23,9 @@ class ReportedRun:
         """
         self.folder = folder
         self.saved = self.read_settings_file()
-        # The run's own copies of task files: the user may have changed or removed the originals since.
-        self.settings: CommonSettings = read_run_settings(folder, from_copies=True)
+        self.settings: CommonSettings = read_run_settings(folder)
         self.data = str(data or self.settings.data)
-        self.tasks = [self.locate(task, data) for task in self.settings.chosen_tasks()]
+        self.tasks = tasks_of_run(folder, self.settings, data)
         self.name = folder.resolve().name
         self.log: list[dict] = []
         self.metrics: dict | None = None  # of metrics.json; None while the run is not finished
@@ -41,16 +37,6 @@ class ReportedRun:
         if not path.exists():
             raise InputError(f"{self.folder} is not a run folder: it has no settings.json")
         return read_json_object(path)
-
-    def locate(self, task: Task, data: Path | None) -> Task:
-        """A user's own task with the folder of its files: that of the original task file, or `data`."""
-        if not task.own:
-            return task
-        originals = {name: path for path, name in self.saved.get("task_files", {}).items()}
-        if data:
-            return replace(task, folder="")
-        original = originals.get(task.name + SUFFIX)
-        return replace(task, folder=str(Path(original).parent)) if original else task
 
     def refresh(self) -> None:
         """Read again what a run writes while it goes on. Raises InputError if the folder or its metrics are no more."""

@@ -35,7 +35,7 @@ def take_fingerprint(
     fingerprint = {
         flag_of(f): hash_text(json.dumps(getattr(exact, f.name))) for f in fields(exact) if f.name not in PLACES
     }
-    tasks = [replace(task, folder="", loss=None, divergence=None) for task in settings.chosen_tasks()]
+    tasks = [replace(task, folder="", loss=None, divergence=None) for task in settings.chosen_tasks]
     fingerprint["the definition of the tasks"] = hash_text(repr(tasks))  # in their order
     fingerprint["the model"] = inputs.cached(hash_model, find_model(settings.model))
     fingerprint["the tokenizer"] = inputs.cached(hash_tokenizer, tokenizer)

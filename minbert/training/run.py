@@ -40,7 +40,7 @@ def fine_tune(
     if runtime.is_main:
         check_out_folder(settings)
     check_recording(settings, runtime)
-    tasks, inputs = settings.chosen_tasks(), inputs or Inputs()
+    tasks, inputs = settings.chosen_tasks, inputs or Inputs()
     missing = without_test_file(tasks, settings)
     examples = {task.name: inputs.examples(task, settings) for task in tasks}
     tokenizer = inputs.tokenizer(settings)
@@ -153,7 +153,7 @@ def introduction(
     yield f"trains {trained:,} of {all_of_them:,} parameters; {added:,} added"
     if isinstance(sampler, TaskBatchSampler):
         yield f"sampling {sampler.describe()}"
-    graded = [examples[task.name] for task in settings.chosen_tasks() if not task.own]
+    graded = [examples[task.name] for task in settings.chosen_tasks if not task.own]
     if any(rows.is_cut for splits in graded for split, rows in splits.items() if split.startswith("dev")):
         yield "--dev-size: the files with dev predictions are incomplete, and no grader takes them"
     if settings.record and settings.record_every > sampler.steps:

@@ -65,7 +65,7 @@ class RunFolder:
         self.settings, self.runtime, self.active = settings, runtime, runtime.is_main
         self.path = Path(settings.out) if settings.out else default_path(settings)
         # Copies in the run folder, from which the model's labels are read later: absolute path -> name.
-        tasks = zip(settings.names, settings.chosen_tasks())
+        tasks = zip(settings.names, settings.chosen_tasks)
         self.task_files = {absolute(name): task.name + SUFFIX for name, task in tasks if task.own}
         self.changes = ""  # how the machine of a resumed run differs from before
         if self.active and settings.resume:
@@ -240,7 +240,7 @@ def unfinished_files(folder: Path, settings: CommonSettings) -> Iterator[Path]:
     The user's own hidden files are none of these.
     """
     written = {"log.jsonl", "gradients.jsonl", "metrics.json", "trained.safetensors", *KNOWN_FILES}
-    for task in settings.chosen_tasks():
+    for task in settings.chosen_tasks:
         written |= {own_path(folder, task.name, split).name for split in (*task.splits("dev"), *task.splits("test"))}
     for path in (*folder.glob(".*"), *(folder / "predictions").rglob(".*")):
         temporary = TEMPORARY_NAME.fullmatch(path.name)

@@ -1,6 +1,7 @@
 """Settings: every choice of a run in one frozen dataclass, one class for each program."""
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import ClassVar
 
 from minbert.command_line import flag, is_utf8
@@ -196,14 +197,15 @@ class CommonSettings:
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
         return dict.fromkeys(names, self.dropout)
 
-    def chosen_tasks(self) -> list[Task]:
-        """The tasks to train on."""
-        return choose_tasks(self.names, self.pairs)
+    @cached_property
+    def chosen_tasks(self) -> tuple[Task, ...]:
+        """The tasks to train on. A task file is read once: the user may change or move it while the run goes on."""
+        return tuple(choose_tasks(self.names, self.pairs))
 
     @property
     def task_names(self) -> tuple[str, ...]:
         """The tasks' own names: reviews for reviews.toml."""
-        return tuple(task.name for task in self.chosen_tasks())
+        return tuple(task.name for task in self.chosen_tasks)
 
     @property
     def title(self) -> str:

@@ -96,21 +96,21 @@ def load_run_folder(folder: Path) -> TextModel:
         complete = (folder / "metrics.json").exists()
         reason = "the run was made with --save none" if complete else "the run is not complete"
         raise InputError(f"{folder} has no model/: {reason}")
-    settings, config = read_run_settings(folder, from_copies=True), BertConfig.from_json(saved / "config.json")
+    settings, config = read_run_settings(folder), BertConfig.from_json(saved / "config.json")
     weights.check_shapes(config, weights.read_tensors(saved), saved)
-    model = SentenceModel(BertModel(config), settings.chosen_tasks())
+    model = SentenceModel(BertModel(config), settings.chosen_tasks)
     insert_modules(model, settings)
     weights.load_model(model, saved)
     return TextModel(model, load_tokenizer(saved), settings.max_length)
 
 
-def read_run_settings(folder: Path, from_copies: bool = False) -> CommonSettings:
+def read_run_settings(folder: Path) -> CommonSettings:
     """The settings of a run of train.py or multitask.py. Raises InputError.
 
-    `from_copies` takes task files from the run's own copies: labels and metrics are known without the user's data.
+    Task files are the run's own copies: the user may have changed or removed the originals since.
     """
     saved = read_json_object(folder / "settings.json")
-    copies = read_task_copies(folder, saved) if from_copies else {}
+    copies = read_task_copies(folder, saved)
 
     def find(name: Any) -> Any:  # what is no text is refused by read_settings
         return copies.get(name, name) if isinstance(name, str) else name
@@ -129,6 +129,17 @@ def read_task_copies(folder: Path, saved: dict) -> dict[str, str]:
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
         raise InputError(f"{folder / 'settings.json'} does not hold the settings of a run: task_files is {files!r}")
     return {path: str(folder / name) for path, name in files.items()}
+
+
+def tasks_of_run(folder: Path, settings: CommonSettings, data: Path | None = None) -> list[Task]:
+    """The tasks of a run. A user's own task has the folder of its files: that of the original task file, or `data`."""
+    copies = read_task_copies(folder, read_json_object(folder / "settings.json"))
+    folders = {copy: str(Path(original).parent) for original, copy in copies.items()}
+
+    def locate(name: str, task: Task) -> Task:
+        return replace(task, folder="" if data else folders.get(name, task.folder)) if task.own else task
+
+    return list(map(locate, settings.names, settings.chosen_tasks))
 
 
 def insert_modules(model: SentenceModel, settings: CommonSettings) -> None:

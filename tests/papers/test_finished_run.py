@@ -10,6 +10,7 @@ import torch
 
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles, tsv_value
+from minbert.training.text_model import tasks_of_run
 from papers.figure import figure_parser, run_figure
 from papers.finished_run import (
     FinishedRun,
@@ -104,6 +105,7 @@ def with_settings(run: FinishedRun, name: str, score: float | None = 0.6, **sett
     other = FinishedRun(run.folder)
     other.folder = run.folder.parent / name
     other.settings = replace(run.settings, **settings)
+    other.tasks = tasks_of_run(run.folder, other.settings)
     other.metrics["score"] = score
     return other
 

@@ -7,14 +7,17 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 import minbert
 import multitask
 import train
-from minbert import predict
+from minbert import export, predict
 from minbert.data.predictions import read_predictions
+from minbert.training import run as run_module
 from minbert.training.loop import LOG_EVERY
 from minbert.training.text_model import load_run
+from papers.finished_run import FinishedRun, batches, group_by_recipe
 
 RUN = "--batch-size 8 --max-length 32 --lr 1e-2 --device cpu --precision fp32".split()
 LABELS = ["bad", "fine", "good"]
@@ -192,3 +195,29 @@ def test_of_several_tasks_those_without_a_test_file_are_named_and_the_others_pre
 def test_a_task_of_ones_own_is_not_said_to_be_the_samples(run, capsys):
     run("--max-steps", "1")
     assert "small made-up language" not in capsys.readouterr().out
+
+
+def test_a_task_file_that_is_removed_during_the_run_is_not_missed(run, own, monkeypatch, read_json):
+    fit = run_module.fit
+
+    def fit_then_remove(*arguments, **keywords):
+        result = fit(*arguments, **keywords)
+        (own / "reviews.toml").unlink()
+        return result
+
+    monkeypatch.setattr(run_module, "fit", fit_then_remove)
+    assert read_json(run("--max-steps", "2") / "metrics.json")["task"] == "reviews"
+
+
+def test_a_figure_and_an_export_take_the_task_as_it_was_in_the_run(run, own, tmp_path):
+    folder = run("--epochs", "3")
+    good = (own / "reviews.toml").read_text(encoding="utf-8")
+    (own / "reviews.toml").write_text(good.replace('"bad", "fine"', '"fine", "bad"'), encoding="utf-8")
+    finished, correct = FinishedRun(folder), []
+    for batch in batches(finished.dataset("dev"), 32, torch.device("cpu")):
+        correct += (finished.trained()(batch).logits.argmax(1) == batch.labels).tolist()
+    assert np.mean(correct) == pytest.approx(finished.score)
+    shutil.copytree(folder, tmp_path / "reviews-seed1")
+    assert [len(group) for group in group_by_recipe([finished, FinishedRun(tmp_path / "reviews-seed1")]).values()] == [2]
+    (own / "reviews.toml").unlink()
+    assert export.main([str(folder), "--to", str(tmp_path / "exported")]) == 0

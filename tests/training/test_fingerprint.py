@@ -8,7 +8,7 @@ from minbert.training.settings import MultitaskSettings, Settings
 
 
 def fingerprint(settings: Settings, inputs: Inputs) -> dict[str, str]:
-    (task,) = settings.chosen_tasks()
+    (task,) = settings.chosen_tasks
     examples = {task.name: inputs.examples(task, settings)}
     return take_fingerprint(settings, "fp32", examples, inputs.tokenizer(settings), inputs)
 
@@ -18,7 +18,7 @@ def test_it_is_the_same_after_other_runs_of_the_process(model_folder, data_folde
     settings = Settings(model=str(model_folder), data=str(data_folder)).resolve()
     first, inputs = fingerprint(settings, Inputs()), Inputs()
     other = replace(settings, max_length=32)
-    inputs.datasets(other.chosen_tasks()[0], other)  # sets the truncation of the tokenizer, before anything is hashed
+    inputs.datasets(other.chosen_tasks[0], other)  # sets the truncation of the tokenizer, before anything is hashed
     assert changed(first, fingerprint(settings, inputs)) == []
     assert changed(first, fingerprint(other, inputs)) == ["--max-length"]
 
