@@ -1,9 +1,13 @@
-"""The argument parser that every program of the project uses."""
+"""What the command lines of the project share: the argument parser, types and flags, and how a small program ends."""
 
 import argparse
-import difflib
+import os
+import sys
+from collections.abc import Callable
 
-from minbert.errors import InputError
+from minbert.errors import InputError, did_you_mean
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,10 +26,47 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            close = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(unknown[0], self._option_string_actions)
             raise InputError(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return known
+
+    def add_device_flag(self) -> None:
+        self.add_argument("--device", choices=DEVICES, default="auto", help="where to compute")
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """A type for argparse: an integer that is not below the minimum."""
+
+    def integer(text: str) -> int:  # argparse says "invalid integer value" where this raises ValueError
+        if int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {text}")
+        return int(text)
+
+    return integer
+
+
+positive = at_least(1)
+
+
+def run_program(name: str, run: Callable[[], int | None]) -> int:
+    """The exit status of a small program: that of run(), or 2 for a mistake of the user, which is one line on stderr.
+
+    Ctrl-C ends it with 130. If standard output is closed (`| head`), it ends with 141, as a program does that the
+    system stops for it (128 + SIGPIPE).
+    """
+    try:
+        status = run() or 0
+        sys.stdout.flush()  # here, where a closed output is caught
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 141
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except (InputError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
 
 
 def flag(name: str) -> str:

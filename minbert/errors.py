@@ -1,6 +1,8 @@
 """The reasons for which a program ends early, each with one line that the user should read."""
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 MAX_LENGTH = 2000  # characters of a message
 
@@ -35,6 +37,12 @@ def reason(error) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of a library's error, or the name of its type."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: "; did you mean smart?", or "" if no known name is close."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class TrainingError(RuntimeError):

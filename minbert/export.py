@@ -23,7 +23,7 @@ from torch import nn
 
 from minbert import weights
 from minbert.classifier import SentenceModel
-from minbert.command_line import Parser, is_utf8
+from minbert.command_line import Parser, is_utf8, run_program
 from minbert.errors import InputError, reason
 from minbert.files import rename, write_json
 from minbert.published import published_name
@@ -37,13 +37,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="a new folder for the model")
     parser.add_argument("--peft", action="store_true", help="write LoRA's updates as an adapter for peft")
-    try:
-        args = parser.parse_args(argv)
-        export(args)
-    except InputError as error:
-        print(f"minbert.export: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program("minbert.export", lambda: export(parser.parse_args(argv)))
 
 
 def export(args: argparse.Namespace) -> None:
@@ -116,8 +110,7 @@ def write_adapter(model: SentenceModel, base: str, folder: Path) -> None:
         tensors |= {f"{family.prefix}{name}.lora_A.weight": update.a, f"{family.prefix}{name}.lora_B.weight": update.b}
     (task,) = model.tasks
     head = two_outputs(model.heads[task.name]) if task.one_logit else model.heads[task.name]
-    pooler_name = family.head_pooler or family.prefix + family.modules["pooler"][0]
-    for name, module in ((family.classifier, head), (pooler_name, model.bert.pooler)):
+    for name, module in ((family.classifier, head), (family.classifier_pooler, model.bert.pooler)):
         tensors |= {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
     tensors = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}
     weights.write_safetensors(tensors, folder / "adapter_model.safetensors")
@@ -136,7 +129,7 @@ def write_adapter(model: SentenceModel, base: str, folder: Path) -> None:
         "modules_to_save": sorted(
             {
                 name.partition(".")[0] if name.startswith("classifier.") else name
-                for name in (family.classifier, pooler_name)
+                for name in (family.classifier, family.classifier_pooler)
             }
         ),
         "inference_mode": True,

@@ -72,6 +72,16 @@ class Family:
     recipe: dict[str, Any] = field(default_factory=dict)  # defaults of fine-tuning where they are not BERT's
     required: dict[str, Any] = field(default_factory=dict)  # the only values that this implementation computes
 
+    @property
+    def encoder_pooler(self) -> str:
+        """The published name of the pooler as a part of the encoder."""
+        return self.prefix + self.modules["pooler"][0]
+
+    @property
+    def classifier_pooler(self) -> str:
+        """The published name of the pooler in a sequence classifier, where it may belong to the head."""
+        return self.head_pooler or self.encoder_pooler
+
 
 def embeddings(segments: bool = True) -> dict[str, tuple[str, Sizes]]:
     modules = {

@@ -1,5 +1,6 @@
 """Reading and writing files: whole or not at all, with one clear line for what is wrong with them."""
 
+import hashlib
 import json
 import os
 import tomllib
@@ -65,6 +66,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: dict) -> None:
     """Write one JSON object, indented, whole or not at all."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_regular_file(path: Path) -> None:

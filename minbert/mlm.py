@@ -41,6 +41,7 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         config = bert.config
         self.bert, self.tasks = bert, (MLM,)
+        bert.pooler.requires_grad_(False)  # nothing here trains it, and DDP waits for each gradient
         self.transform = nn.Linear(config.hidden_size, config.embedding_width)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.norm = nn.LayerNorm(config.embedding_width, eps=config.layer_norm_eps)
@@ -50,8 +51,9 @@ class MaskedLanguageModel(nn.Module):
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path) -> "MaskedLanguageModel":
         """Load a checkpoint that has its MLM head. Raises InputError that names a missing tensor."""
-        model = cls(BertModel.from_pretrained(name_or_folder))
-        tensors = weights.read_tensors(find_model(name_or_folder))
+        folder = find_model(name_or_folder)
+        model = cls(BertModel.from_pretrained(folder))
+        tensors = weights.read_tensors(folder)
         names = model.bert.config.family.mlm
         for name in names.values():
             if name not in tensors:

@@ -20,11 +20,12 @@ BERT, RoBERTa, ALBERT or DistilBERT with its pretrained head. (RoBERTa's <mask> 
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from minbert.command_line import Parser, is_utf8
+from minbert.command_line import Parser, is_utf8, run_program
 from minbert.data.own_files import JSON_LINES
 from minbert.data.predictions import answers_csv
 from minbert.data.readers import read_file
@@ -72,16 +73,15 @@ def fill_masks(
 
 def main(argv: list[str]) -> int:
     """Run the program. Returns the exit status."""
-    try:
-        args = make_parser().parse_intermixed_args(argv)  # flags may stand between RUN and the text
-        if args.mask is not None:
-            print_words(args)
-        else:
-            print_answers(args)
-    except InputError as error:
-        print(f"minbert.predict: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program("minbert.predict", partial(predict, argv))
+
+
+def predict(argv: list[str]) -> None:
+    args = make_parser().parse_intermixed_args(argv)  # flags may stand between RUN and the text
+    if args.mask is not None:
+        print_words(args)
+    else:
+        print_answers(args)
 
 
 def make_parser() -> Parser:
@@ -91,7 +91,7 @@ def make_parser() -> Parser:
     parser.add_argument("--task", help="which task of a model of several tasks")
     parser.add_argument("--file", metavar="IN", type=Path, help="a text on each line, a tab before its pair; or a csv")
     parser.add_argument("--out", metavar="OUT", type=Path, help="write the answers to this csv file")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    parser.add_device_flag()
     parser.add_argument("--mask", metavar="TEXT", help="fill in each [MASK] of this text instead")
     return parser
 

@@ -135,17 +135,17 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--warmup", type=float, default=0.1)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", choices=choices["device"])
+    parser.add_device_flag()
     parser.add_argument("--precision", default="auto", choices=choices["precision"])
     return parser.parse_args(argv)
 
 
 def check_out(folder: Path) -> None:
-    """Raise InputError for a folder that holds a finished model, or that cannot be one."""
-    if (folder / "model.safetensors").exists() and not (folder / SETTINGS).exists():
-        raise InputError(f"--out {folder}: there is a model already")
+    """Raise InputError for a folder that holds anything but a stopped run, or that cannot be a folder."""
     if not folder.name or any(path.exists() and not path.is_dir() for path in (folder, *folder.parents)):
         raise InputError(f"--out {folder} is no folder and cannot become one")
+    if folder.exists() and any(folder.iterdir()) and not (folder / SETTINGS).exists():
+        raise InputError(f"--out {folder} holds other files: name a new folder")
 
 
 def text_digest(examples: Examples) -> str:
@@ -200,7 +200,8 @@ def pretrain(args: argparse.Namespace) -> None:
         if runtime.is_main:
             (args.out / SETTINGS).unlink()
         display.close()
-    print(f"saved in {args.out}")
+    if runtime.is_main:
+        print(f"saved in {args.out}")
 
 
 def main(argv: list[str]) -> int:

@@ -165,7 +165,7 @@ def check_kind(backend: Backend, path: Path) -> TokenizerKind:
         raise InputError(f"{path} lacks {', '.join(missing)}: it is not a tokenizer of {family}")
     pad_id = backend.token_to_id(kind.pad)
     expected = values.get("pad_token_id")
-    if expected is None and model_type in list(FAMILIES):
+    if expected is None and known:
         expected = FAMILIES[model_type].absent.get("pad_token_id")
     if kind.pad_is_needed and expected not in (None, pad_id):
         raise InputError(f"{path}: {kind.pad} has id {pad_id}, config.json has pad_token_id {expected}")

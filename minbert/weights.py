@@ -147,10 +147,10 @@ def save_model(model: nn.Module, folder: Path) -> None:
     first = model.tasks[0]
     if len(model.tasks) == 1 and not first.separate and not first.one_logit:
         config = {"architectures": [f"{family.architectures}ForSequenceClassification"]} | label_fields(first)
-        pooler = family.head_pooler or family.prefix + family.modules["pooler"][0]
+        pooler = family.classifier_pooler
     else:
         config = {"architectures": [f"{family.architectures}Model"]}
-        pooler = family.prefix + family.modules["pooler"][0]
+        pooler = family.encoder_pooler
     save_bert(model.bert, folder, heads, config, pooler)
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from minbert.command_line import Parser
-from minbert.errors import InputError
+from minbert.command_line import Parser, run_program
 from minbert.files import write_text
 from papers.tags import cited_paper, definitions, split_header, tagged_lines
 
@@ -111,14 +110,13 @@ def make_row(entry: Entry) -> str:
 
 def main(argv: list[str]) -> int:
     """Write the page. Returns the exit status."""
-    try:
-        Parser(COMMAND, description=__doc__).parse_args(argv)
-    except InputError as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 2
+    return run_program(COMMAND, lambda: write_page(argv))
+
+
+def write_page(argv: list[str]) -> None:
+    Parser(COMMAND, description=__doc__).parse_args(argv)
     write_text(PAGE, make_page(source_files()))
     print(PAGE.relative_to(ROOT))
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
-from minbert.command_line import Parser, is_utf8
+from minbert.command_line import Parser, is_utf8, positive
 from minbert.errors import InputError, reason
 from minbert.report.figure_files import FigureFiles
 from minbert.training.runtime import setup
@@ -36,23 +36,9 @@ def figure_parser(program: str, description: str, runs: str | None = "+") -> Par
     return parser
 
 
-def at_least(minimum: int) -> Callable[[str], int]:
-    """A type for argparse: an integer that is not below the minimum."""
-
-    def integer(text: str) -> int:  # argparse says "invalid integer value" where this raises ValueError
-        if int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {text}")
-        return int(text)
-
-    return integer
-
-
-positive = at_least(1)
-
-
 def add_device_flags(parser: Parser) -> None:
     """The flags of scripts that compute with models."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    parser.add_device_flag()
     parser.add_argument("--batch-size", type=positive, default=32, help="examples in one pass (default 32)")
 
 

@@ -14,6 +14,7 @@ from minbert.data.dataset import Dataset
 from minbert.errors import InputError
 from minbert.hub import find_model
 from minbert.report.metrics_file import read_metrics
+from minbert.report.reported_run import check_distinct
 from minbert.task import Batch, Task
 from minbert.tokenizer import Tokenizer
 from minbert.training.inputs import Inputs, read_rows, size_of
@@ -21,15 +22,14 @@ from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import read_log
 from minbert.training.text_model import load_run, read_run_settings, tasks_of_run
 from regularizers import build
-from study.collect import load_row
-from study.plan import Run
+from study.collect import make_row
 from study.results import Row
 
 # Settings in which the runs of one recipe may differ: the seeds, and what does not change the training. The task is
 # compared apart from them, because a task file is the run's own copy of it.
 FREE = (
-    "task", "tasks", "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "evaluate", "record", "record_every",
-    "predict", "checkpoint_steps", "checkpoint_minutes",
+    "task", "tasks", "seed", "init_seed", "data_seed", "device", "out", "resume", "save", "evaluate", "record",
+    "record_every", "predict", "checkpoint_steps", "checkpoint_minutes",
 )  # fmt: skip
 
 
@@ -66,6 +66,11 @@ class FinishedRun:
         """The dev score of the weights that were kept, 0 to 1; None if a loss was not finite."""
         return self.metrics["score"]
 
+    @property
+    def kept_model(self) -> bool:
+        """Whether the run kept its model (not with --save none)."""
+        return (self.folder / "model").exists()
+
     @cached_property
     def tasks(self) -> list[Task]:
         return tasks_of_run(self.folder, self.settings)
@@ -95,7 +100,7 @@ class FinishedRun:
 
     def check_kept(self) -> None:
         """Raise InputError if the run kept no model (--save none)."""
-        if not (self.folder / "model").exists():
+        if not self.kept_model:
             raise InputError(f"{self.folder} kept no model: the run needs --save model, and a study save = 'model'")
 
     def dataset(self, split: str = "dev", task: Task | None = None) -> Dataset:
@@ -106,10 +111,8 @@ class FinishedRun:
 
 def check_runs(runs: Sequence[FinishedRun]) -> None:
     """Raise InputError for a run that appears twice or has several tasks."""
-    folders = [run.folder.resolve() for run in runs]
+    check_distinct([run.folder for run in runs])
     for run in runs:
-        if folders.count(run.folder.resolve()) > 1:
-            raise InputError(f"a RUN is given twice: {run.folder}")
         if len(run.tasks) > 1:
             raise InputError(f"{run.folder} has several tasks: this figure needs runs of one task")
 
@@ -121,6 +124,17 @@ def check_same_task(runs: Sequence[FinishedRun]) -> None:
             raise InputError(f"{run.folder} is of another task than {runs[0].folder}")
         if run.tasks != runs[0].tasks:
             raise InputError(f"{run.folder} has other --pairs than {runs[0].folder}")
+
+
+def check_same_data(runs: Sequence[FinishedRun], split: str) -> None:
+    """Raise InputError unless all runs read the same examples of a split, train or dev, in the same way."""
+
+    def source(run: FinishedRun) -> tuple:
+        return run.tasks[0], run.settings.data, run.settings.max_length, size_of(split, run.settings)
+
+    for run in runs:
+        if source(run) != source(runs[0]):
+            raise InputError(f"{run.folder} has another {split} set than {runs[0].folder}")
 
 
 def check_models(runs: Sequence[FinishedRun]) -> None:
@@ -161,13 +175,14 @@ def group_by_recipe(runs: Sequence[FinishedRun], short_names: bool = False) -> d
 def settings_without_seeds(run: FinishedRun) -> str:
     """A text that is equal for runs that differ in their seeds, and in nothing else that changes the training."""
     usual = type(run.settings)()
-    return repr((run.tasks, replace(run.settings, **{name: getattr(usual, name) for name in FREE if hasattr(usual, name)})))
+    return repr(
+        (run.tasks, replace(run.settings, **{name: getattr(usual, name) for name in FREE if hasattr(usual, name)}))
+    )
 
 
 def study_row(run: FinishedRun) -> Row:
     """The run as the pictures of a study need it."""
-    named = Run(run.name, run.settings.title, run.recipe, {}, run.settings)
-    return load_row(named, run.folder.resolve(), metric=None)
+    return make_row(run.metrics, run.folder.resolve(), run.settings, run.settings.title, run.recipe)
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """The table of options: the names of the methods."""
 
-import difflib
 import inspect
 import textwrap
 from collections.abc import Iterable
 from itertools import permutations
 from typing import get_args, get_origin, get_type_hints
 
-from minbert.errors import InputError
+from minbert.errors import InputError, did_you_mean
 from regularizers.adapter import Adapter
 from regularizers.base import Method, Sum, replaces_loss
 from regularizers.bottleneck import Bottleneck, BottleneckStart
@@ -53,9 +52,8 @@ def build(option: str, settings: Iterable[str] = ()) -> Sum:
     names = option.split("+")
     for name in names:
         if name not in OPTIONS:
-            close = difflib.get_close_matches(name, OPTIONS, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise InputError(f"--option {name!r} is unknown: {hint}The options are {', '.join(OPTIONS)}")
+            hint = did_you_mean(name, OPTIONS) or "."
+            raise InputError(f"--option {name!r} is unknown{hint} The options are {', '.join(OPTIONS)}")
     if len(set(names)) < len(names) or (len(names) > 1 and "finetune" in names):
         raise InputError(f"--option {option}: name each method once, and finetune alone")
     chosen = {name: {} for name in names}

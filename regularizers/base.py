@@ -109,7 +109,7 @@ class Sum(Method):
             try:
                 part.attach(model)
             except ValueError as error:
-                raise InputError(f"--set {name}: {error}") from None
+                raise InputError(f"--option {name}: {error}") from None
 
     def undecayed(self, model: SentenceModel) -> tuple[Tensor, ...]:
         return tuple(p for part in self.parts.values() for p in part.undecayed(model))

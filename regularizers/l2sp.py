@@ -62,7 +62,7 @@ class L2sp(Method):
         left_out = tuple(f"{path}.{task}." for path in by_task for task in without)
         for path, module in modules.items():
             for name, p in module.named_parameters(recurse=False):
-                if name == "direction":  # of R4F's head, which divides by its length
+                if name in getattr(module, "scale_free", ()):
                     continue
                 is_weight = name != "bias" and not isinstance(module, nn.LayerNorm)
                 if self.include == "weights" and not is_weight:  # D1

@@ -76,12 +76,12 @@ class InformationMethod(Method):
         raise NotImplementedError
 
     def attach(self, model: SentenceModel) -> None:
-        """Make estimators for each task. Raises InputError if the model has too few layers."""
+        """Make estimators for each task. Raises ValueError if the model has too few layers."""
         if not self.weight:
             return
         pairs, width = self.pairs(model.bert.config.num_hidden_layers), model.bert.config.hidden_size
         if not pairs:
-            raise InputError(f"--option {self.name} compares layers, and the model has only one")
+            raise ValueError("it compares layers, and the model has only one")
         variables = 1 + max(right for _, right in pairs)
         shape = variables, width, self.proj_dim, self.hidden, self.marginals
         self.estimators = nn.ModuleDict({task.name: Estimators(pairs, *shape) for task in model.tasks})

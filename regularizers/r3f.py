@@ -110,6 +110,8 @@ class SpectralLinear(nn.Module):
     The parameter `direction` trains. `weight` is computed from it; the layer uses `weight`, and files hold it.
     """
 
+    scale_free = ("direction",)  # its length has no effect, so no penalty on weights may see it
+
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.direction, self.bias = linear.weight, linear.bias

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from minbert.command_line import Parser, is_utf8
+from minbert.command_line import Parser, is_utf8, positive
 from minbert.errors import InputError, Interrupted
 from minbert.hub import find_model
 from minbert.report.requirements import check_libraries
@@ -81,13 +81,6 @@ def make_parser() -> Parser:
     parser.add_argument("--report", action="store_true", help="train nothing, and report the runs that are finished")
     parser.add_argument("--list", action="store_true", help="show the runs and their states, and train nothing")
     return parser
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def shard(text: str) -> tuple[int, int]:

@@ -10,6 +10,8 @@ from minbert.data.predictions import read_predictions
 from minbert.errors import InputError
 from minbert.files import read_json_object
 from minbert.report.formats import join
+from minbert.report.metrics_file import read_metrics
+from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import is_number
 from study.folder import FINISHED, NOT_COMPARED, ROOT, StudyFolder
 from study.plan import Run, Study, merged_settings, settings_fields
@@ -27,24 +29,34 @@ def load_rows(study: Study, folder: StudyFolder) -> dict[str, Row]:
         if folder.state(run) == FINISHED:
             path = folder.run_folder(run)
             try:
-                rows[run.name] = load_row(run, path, study.file.metrics.get(run.task))
+                metrics, metric = read_metrics(path), study.file.metrics.get(run.task)
+                rows[run.name] = make_row(metrics, path, run.settings, run.task, run.method, run.point, metric)
+            except InputError as error:
+                raise InputError(f"{error}: delete {path}") from None
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise InputError(f"{path / 'metrics.json'} is not that of a run ({error!r}): delete {path}") from None
     return rows
 
 
-def load_row(run: Run, folder: Path, metric: str | None) -> Row:
-    """Read a run's metrics.json. `metric` replaces the score of a run of train.py, in the history too."""
-    values = read_json_object(folder / "metrics.json")
+def make_row(
+    values: dict[str, Any],
+    folder: Path,
+    settings: CommonSettings,
+    task: str,
+    method: str,
+    point: dict[str, Any] | None = None,
+    metric: str | None = None,
+) -> Row:
+    """A row from a run's metrics.json. `metric` replaces the score of a run of train.py, in the history too."""
     history = [score_by(metric, epoch) for epoch in values["history"] or []]
     scored = next((epoch for epoch in history if epoch["epoch"] == values["kept_epoch"]), {})
     return Row(
-        task=run.task,
-        method=run.method,
-        point=run.point,
-        seed=run.settings.seed,
-        init_seed=run.settings.init_seed,
-        data_seed=run.settings.data_seed,
+        task=task,
+        method=method,
+        point=point or {},
+        seed=settings.seed,
+        init_seed=settings.init_seed,
+        data_seed=settings.data_seed,
         score=finite(scored["dev"]["score"]) if scored else None,
         failed=values["failed"],
         failure=values["failure"],

@@ -5,7 +5,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import train
 from minbert.errors import InputError
 from minbert.files import read_json_object, write_text
 from minbert.training.arguments import new_settings
@@ -15,7 +14,7 @@ from minbert.training.setting_fields import flag_of
 from minbert.training.settings import CommonSettings
 from study.plan import Run
 
-ROOT = Path(train.__file__).resolve().parent  # the folder of the project
+ROOT = Path(__file__).resolve().parents[1]  # the folder of the project
 
 # The states of a run.
 WAITING, RUNNING, STOPPED, ERROR, FINISHED = "waiting", "running", "stopped", "error", "finished"

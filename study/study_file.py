@@ -1,6 +1,5 @@
 """A study file (TOML), checked, with the command line's overrides. docs/studies.md has the format."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from minbert.data.task_file import load_task_file
 from minbert.data.tasks import TASKS
-from minbert.errors import InputError
+from minbert.errors import InputError, did_you_mean
 from minbert.task import Task
 
 TABLES = ("score", "settings", "methods", "paper")
@@ -111,9 +110,8 @@ def check_keys(table: dict[str, Any], known: tuple[str, ...] | list[str], where:
     """Raise InputError for a key that is not known."""
     for key in table:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise InputError(f"{where} has the unknown key {key}; {hint}")
+            hint = did_you_mean(key, known) or f"; known are {', '.join(known)}"
+            raise InputError(f"{where} has the unknown key {key}{hint}")
 
 
 def check_name(name: Any, what: str) -> str:

@@ -3,7 +3,6 @@
 docs/your-own-data.md has the format.
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 
 from minbert import losses, metrics
 from minbert.data.tasks import TASKS
-from minbert.errors import InputError
+from minbert.errors import InputError, did_you_mean
 from minbert.files import read_toml
 from minbert.task import Task
 
@@ -43,10 +42,9 @@ def find_task(name: str) -> Task:
     """The task of the table with this name. Raises InputError with the closest name."""
     if name in TASKS:
         return TASKS[name]
-    close = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(name, TASKS) or "."
     raise InputError(
-        f"{name!r} is not a task: {hint}The tasks are {', '.join(TASKS)}; a task of your own is a file NAME{SUFFIX}"
+        f"{name!r} is not a task{hint} The tasks are {', '.join(TASKS)}; a task of your own is a file NAME{SUFFIX}"
     )
 
 
@@ -90,9 +88,7 @@ def check_keys(values: dict[str, Any]) -> None:
     """Raise InputError for a key that is unknown or missing."""
     for key in values:
         if key not in KEYS:
-            close = difflib.get_close_matches(key, KEYS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"the key {key!r} is unknown; the keys are {', '.join(KEYS)}{hint}")
+            raise InputError(f"the key {key!r} is unknown; the keys are {', '.join(KEYS)}{did_you_mean(key, KEYS)}")
     missing = [key for key in REQUIRED if key not in values]
     if missing:
         raise InputError(f"the key {missing[0]!r} is missing")

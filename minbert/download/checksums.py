@@ -11,10 +11,10 @@ A line can be made again, without changing anything in the file: wc -c FILE; sha
 quora-train.csv and quora-test-student.csv are missing: nobody has published their checksums.
 """
 
-import hashlib
 from pathlib import Path
 
 from minbert.errors import InputError
+from minbert.files import sha256
 
 CHECKSUMS = {
     "CoLA.zip": (376_971, "f212fcd832b8f7b435fb991f101abf89f96b933ab400603bf198960dfc32cbff"),
@@ -50,8 +50,6 @@ def check_checksum(path: Path, place: object) -> None:
     """Raise InputError that names the place if a file of this name was published with other bytes."""
     if path.name not in CHECKSUMS:
         return
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    expected = CHECKSUMS[path.name][1]
+    checksum, expected = sha256(path), CHECKSUMS[path.name][1]
     if checksum != expected:
         raise InputError(f"{place} is not the published file: its SHA-256 is {checksum}, not {expected}")

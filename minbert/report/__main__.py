@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from minbert.command_line import Parser, is_utf8
+from minbert.command_line import Parser, at_least, is_utf8
 from minbert.errors import InputError, reason
 from minbert.report.events import EventFiles
 from minbert.report.reported_run import ReportedRun, read_runs
@@ -54,22 +54,15 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="for the files (default RUN/report; for several runs report-out)"
     )
-    parser.add_argument("--mistakes", metavar="N", type=count, help=f"how many to list (default {MISTAKES})")
+    parser.add_argument("--mistakes", metavar="N", type=at_least(0), help=f"how many to list (default {MISTAKES})")
     parser.add_argument("--data", metavar="DIR", type=Path, help="where the data are now, if they were moved")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    parser.add_device_flag()
     parser.add_argument("--follow", action="store_true", help="redraw while a run trains, until it is finished")
     parser.add_argument(
-        "--every", metavar="SECONDS", type=seconds, help=f"look at the logs so often (default {SECONDS:g})"
+        "--every", metavar="SECONDS", type=seconds, help=f"time between two looks at the logs (default {SECONDS:g})"
     )
     parser.add_argument("--tensorboard", metavar="DIR", type=Path, help="write event files instead of pictures")
     return parser
-
-
-def count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
-    return number
 
 
 def seconds(text: str) -> float:

@@ -15,7 +15,7 @@ from minbert.report.curves import fields
 from minbert.report.reported_run import ReportedRun
 from minbert.task import Task
 from minbert.training.evaluation import predict_logits
-from minbert.training.fingerprint import hash_examples
+from minbert.training.fingerprint import data_key, hash_examples
 from minbert.training.inputs import read_rows, size_of
 from minbert.training.runtime import Runtime
 from minbert.training.text_model import TextModel, load_run
@@ -84,7 +84,7 @@ def may_be_limited(answers: Answers) -> bool:
 
 def same_examples(run: ReportedRun, task: Task, split: str, examples: Examples) -> bool:
     """Whether the data have the fingerprint in the run's settings.json. True if it has none."""
-    before = fields(run.saved.get("fingerprint")).get(f"the {split} data of {task.name}")
+    before = fields(run.saved.get("fingerprint")).get(data_key(split, task.name))
     return before is None or before == hash_examples(examples)
 
 

@@ -70,15 +70,20 @@ class ReportedRun:
         return "running" if is_locked(self.folder) else "stopped"
 
 
+def check_distinct(folders: Sequence[Path]) -> None:
+    """Raise InputError for a run folder that is given twice."""
+    places = [folder.resolve() for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"a RUN is given twice: {folder}")
+
+
 def read_runs(folders: Sequence[Path], data: Path | None = None) -> dict[str, ReportedRun]:
     """The runs by their names: those of their folders, or the paths as they were given where two have one name.
 
     Raises InputError for a folder that is given twice, and as ReportedRun does.
     """
-    places = [folder.resolve() for folder in folders]
-    for folder, place in zip(folders, places):
-        if places.count(place) > 1:
-            raise InputError(f"a RUN is given twice: {folder}")
+    check_distinct(folders)
     runs = [ReportedRun(folder, data) for folder in folders]
     names = [run.name for run in runs]
     return dict(zip([str(run.folder) if names.count(run.name) > 1 else run.name for run in runs], runs))

@@ -3,7 +3,7 @@
 import sys
 
 from minbert import bert, optimizer, sanity
-from minbert.command_line import Parser
+from minbert.command_line import Parser, run_program
 from minbert.errors import InputError
 from minbert.hub import find_model
 from minbert.sanity.verdict import Divergence, describe_exception
@@ -26,14 +26,12 @@ def check_bert(name: str | None) -> Divergence | None:
 def main(argv: list[str]) -> int:
     parser = Parser("python -m minbert.sanity", description=sanity.__doc__)
     parser.add_argument("--model", help="folder with config.json and model.safetensors, or a hub name")
-    try:
-        divergences = [check_bert(parser.parse_args(argv).model), sanity.check_optimizer(optimizer.AdamW)]
-    except InputError as error:
-        print(f"sanity: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    if any(divergences):
+    return run_program("minbert.sanity", lambda: check(parser.parse_args(argv).model))
+
+
+def check(model: str | None) -> int:
+    """Check the model and the optimizer, and print what differs. Returns the exit status."""
+    if any([check_bert(model), sanity.check_optimizer(optimizer.AdamW)]):
         return 1
     print("All steps are right.")
     return 0

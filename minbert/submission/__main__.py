@@ -14,8 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from minbert.command_line import Parser
-from minbert.errors import InputError
+from minbert.command_line import Parser, run_program
 from minbert.submission.check import check_predictions
 from minbert.submission.pack import pack_predictions
 
@@ -42,21 +41,19 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    try:
-        args = parse_arguments(argv)
-        report = check_predictions(args.folder, args.data, args.complete)
-        if args.command == "check" or report.problems:
-            print(report)
-            return 1 if report.problems else 0
-        is_run = (args.folder / "settings.json").exists()
-        out = args.out or (args.folder if is_run else Path()) / "submission.zip"
-        print(*pack_predictions(args.folder, out, args.data), out, sep="\n")
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except (InputError, OSError) as error:
-        print(f"submission: {error}", file=sys.stderr)
-        return 2
+    return run_program("minbert.submission", lambda: check_or_pack(parse_arguments(argv)))
+
+
+def check_or_pack(args: argparse.Namespace) -> int:
+    """Do what the command says. Returns the exit status."""
+    report = check_predictions(args.folder, args.data, args.complete)
+    if args.command == "check" or report.problems:
+        print(report)
+        return 1 if report.problems else 0
+    is_run = (args.folder / "settings.json").exists()
+    out = args.out or (args.folder if is_run else Path()) / "submission.zip"
+    print(*pack_predictions(args.folder, out, args.data), out, sep="\n")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Checkpoints: what a run needs to go on where it stopped, in one safetensors file with JSON in its header."""
 
-import hashlib
 import json
 import logging
 import re
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minbert.errors import InputError, first_line, reason
-from minbert.files import make_folders, rename
+from minbert.files import make_folders, rename, sha256
 from minbert.training.state import TrainingState
 from minbert.training.state_check import check_tensors, check_values
 
@@ -150,11 +149,6 @@ def number_of(path: Path) -> int:
 
 def step_of(path: Path) -> int:
     return int(FILE_NAME.fullmatch(path.name)[2])
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_history(folder: Path) -> list[dict]:

@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from minbert.data.readers import Examples
+from minbert.files import sha256
 from minbert.hub import find_model
 from minbert.tokenizer import Tokenizer
-from minbert.training.checkpoint import sha256
 from minbert.training.inputs import Inputs
 from minbert.training.setting_fields import flag_of
 from minbert.training.settings import CommonSettings
@@ -41,8 +41,13 @@ def take_fingerprint(
     fingerprint["the tokenizer"] = inputs.cached(hash_tokenizer, tokenizer)
     for task, splits in examples.items():
         for split, rows in splits.items():
-            fingerprint[f"the {split} data of {task}"] = inputs.cached(hash_examples, rows)
+            fingerprint[data_key(split, task)] = inputs.cached(hash_examples, rows)
     return fingerprint
+
+
+def data_key(split: str, task: str) -> str:
+    """The name of a data file in a fingerprint, and in the message that it has changed."""
+    return f"the {split} data of {task}"
 
 
 def changed(before: Fingerprint, now: Fingerprint) -> list[str]:

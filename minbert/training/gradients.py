@@ -12,9 +12,9 @@ from torch import Tensor
 
 from minbert.classifier import SentenceModel
 from minbert.errors import InputError
-from minbert.published import plain_name
 from minbert.training.runtime import Runtime
 from minbert.training.settings import CommonSettings
+from minbert.weights import trained_parameters
 
 
 def check_recording(settings: CommonSettings, runtime: Runtime) -> None:
@@ -39,7 +39,7 @@ class GradientRecorder:
     ):
         self.every, self.write_row = every, write_row
         self.loss_weights = loss_weights or {}  # task -> the factor of its loss, as in Objective
-        self.parameters = {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+        self.parameters = trained_parameters(model)
         self.step = 0
         self.is_due = False
         self.sums: dict[str, dict[str, Tensor]] = {}  # term -> parameter -> gradient of the step

@@ -208,7 +208,7 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device, needs_fp32: bool) -> str:
     if needs_fp32:
         if name not in ("auto", "fp32"):
-            raise InputError(f"--precision {name}: this option needs fp32: {name} would round its perturbation")
+            raise InputError(f"--precision {name}: {name} would round the perturbation of this option; use fp32")
         return "fp32"
     if name == "auto":
         if computes_bf16(device):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import ClassVar
 
-from minbert.command_line import flag, is_utf8
+from minbert.command_line import DEVICES, flag, is_utf8
 from minbert.data.sampling import SAMPLINGS
 from minbert.data.task_file import choose_tasks
 from minbert.data.tasks import PAIRS, TASKS
@@ -75,7 +75,7 @@ class CommonSettings:
         "else fp32; some options need fp32",
         ("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
-    device: str = setting("auto", "where to compute", ("auto", "cpu", "cuda", "mps"))
+    device: str = setting("auto", "where to compute", DEVICES)
     compile: bool = setting(False, "compile the layers with torch.compile")
     evaluate: tuple[str, ...] = setting(
         ("dev",), "splits to score after each epoch (default dev)", ("dev", "train"), many=True

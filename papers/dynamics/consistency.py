@@ -32,6 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from minbert.command_line import positive
 from minbert.data.dataset import Dataset
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles
@@ -39,7 +40,7 @@ from minbert.training.inputs import read_rows
 from papers.dynamics.attention import AXIS, attention_divergence
 from papers.dynamics.inside import TokenSample, hidden_states
 from papers.dynamics.svcca import Distance, add_svcca_flags, axis, drawn, layer_distances
-from papers.figure import add_device_flags, choose_device, figure_parser, positive, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, run_figure
 from papers.finished_run import FinishedRun
 from papers.lines import Panel, group_models, layer_figure
 

@@ -33,11 +33,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minbert.command_line import Parser
+from minbert.command_line import Parser, positive
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles
 from papers.dynamics.inside import TokenSample, hidden_states
-from papers.figure import add_device_flags, choose_device, figure_parser, positive, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.lines import Panel, group_models, layer_figure, pretrained_and_trained
 
 VARIANCE = 0.99  # the share of the variance in the directions that are kept  D1

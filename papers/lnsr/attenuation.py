@@ -39,13 +39,14 @@ from torch import Tensor
 
 from minbert import metrics
 from minbert.classifier import SentenceModel
+from minbert.command_line import positive
 from minbert.data.dataset import Dataset
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import WIDTH, add_legend, label, line_style, new_figure, style
 from minbert.task import Batch
-from papers.figure import add_device_flags, choose_device, figure_parser, positive, progress, run_figure
-from papers.finished_run import FinishedRun, batches
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
+from papers.finished_run import FinishedRun, batches, check_same_data
 from papers.lines import group_runs
 from regularizers.perturbation import draw_noise
 
@@ -194,7 +195,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     """Write attenuation.tsv, one row for each model, layer j and layer r, and the pictures."""
     device, groups = choose_device(args), group_runs(args.runs)
     first = args.runs[0]
-    check_data(args.runs)
+    check_same_data(args.runs, "dev")
     layers = first.pretrained().bert.config.num_hidden_layers
     starts = check_starts(args.layers, layers) if args.layers else default_starts(layers)
 
@@ -216,14 +217,6 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
         files.write_picture("attenuation-score", score_figure(points))
     else:
         print("fewer than three RUNs, so there is no picture of dev score and error ratio")
-
-
-def check_data(runs: Sequence[FinishedRun]) -> None:
-    """Raise InputError unless all runs read the same dev set in the same way."""
-    read = [(run.tasks[0], run.settings.data, run.settings.max_length, run.settings.dev_size) for run in runs]
-    for run, of_run in zip(runs, read, strict=True):
-        if of_run != read[0]:
-            raise InputError(f"{run.folder} has another dev set than {runs[0].folder}")
 
 
 def main(argv: list[str]) -> int:

@@ -61,11 +61,6 @@ def longest(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     return [run for run in runs if run.metrics["steps"] == steps]
 
 
-def kept_model(run: FinishedRun) -> bool:
-    """Whether the run kept its model."""
-    return (run.folder / "model").exists()
-
-
 def dev_loss(run: FinishedRun, batch_size: int, device: torch.device) -> float:
     """The mean loss of the task over the dev set, without dropout, of the model that a run kept."""
     dataset = run.dataset()
@@ -87,7 +82,7 @@ def dev_loss_curves(
 ) -> list[dict[int, float]]:
     """{length of the run: dev loss} for the runs of the same seeds, if they kept a model. `unit`: epochs or steps."""
     curves: dict[tuple, dict[int, float]] = {}
-    for run in progress([run for run in runs if kept_model(run)], DEV_LOSS):  # D2
+    for run in progress([run for run in runs if run.kept_model], DEV_LOSS):  # D2
         s = run.settings
         curve = curves.setdefault((s.seed, s.init_seed, s.data_seed), {})
         curve[run.metrics[unit]] = dev_loss(run, batch_size, device)
@@ -139,7 +134,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     ]
     files.write_table("curves", ("line", "run", "quantity", "epoch_or_step", "value"), table)
     files.write_picture("curves", curves_figure(panels, args.runs[0].settings.title))
-    if not any(map(kept_model, args.runs)):
+    if not any(run.kept_model for run in args.runs):
         print("no RUN kept a model (a study needs save=model), so there is no dev loss")
 
 

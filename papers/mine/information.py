@@ -45,12 +45,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from minbert.classifier import SentenceModel
+from minbert.command_line import positive
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import GREY, add_legend, label, line_style, new_figure, style
 from minbert.task import Batch
-from papers.figure import add_device_flags, choose_device, figure_parser, positive, progress, run_figure
-from papers.finished_run import FinishedRun
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
+from papers.finished_run import FinishedRun, check_same_data
 from papers.lines import check_runs, group_runs
 from papers.mine.estimates import cls_states, information_by_binning, information_by_mine, shuffle_layers
 from regularizers import first_stage
@@ -103,14 +104,6 @@ def estimate(model: SentenceModel, batches: Sequence[Batch], channels: Sequence[
         {bins: information_by_binning(shuffled, channels, bins) for bins in BINS},
         information_by_mine(model, batches).cpu().double().numpy(),  # (7) D4 D6
     )
-
-
-def check_data(runs: Sequence[FinishedRun]) -> None:
-    """Raise InputError unless all runs were trained on the same examples, read in the same way."""
-    read = [(run.tasks[0], run.settings.data, run.settings.max_length, run.settings.train_size) for run in runs]
-    for run, of_run in zip(runs, read, strict=True):
-        if of_run != read[0]:
-            raise InputError(f"{run.folder} has another training set than {runs[0].folder}")
 
 
 def curve(values: np.ndarray) -> dict[int, float]:
@@ -188,7 +181,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     device = choose_device(args)
     check_runs(args.runs)  # first: the steps of a run whose loss was not finite are unknown
     groups = group_runs(sorted(args.runs, key=lambda run: run.metrics["steps"]))  # moments in their order
-    check_data(args.runs)
+    check_same_data(args.runs, "train")
     first = args.runs[0]
     batches = choose_batches(first, args.batch_size, args.examples, device)
     channels = choose_channels(first.pretrained().bert.config.hidden_size)

@@ -28,6 +28,7 @@ from matplotlib.lines import Line2D
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import GREY, WIDTH, add_legend, new_figure, style
+from minbert.report.reported_run import check_distinct
 from papers.figure import figure_parser, run_figure
 from papers.finished_run import FinishedRun, group_by_recipe, study_row
 from papers.lines import legend_entry
@@ -39,8 +40,7 @@ Curves = dict[str, dict[str, list[Curve]]]  # by task, then by the name of the l
 
 def check_runs(runs: Sequence[FinishedRun]) -> None:
     """Raise InputError for runs of train.py, and for runs that cannot be in one figure."""
-    if len({run.folder.resolve() for run in runs}) < len(runs):
-        raise InputError("a RUN is given twice")
+    check_distinct([run.folder for run in runs])
     for run in runs:
         if len(run.tasks) < 2:
             raise InputError(f"{run.folder} has one task only: this figure needs runs of multitask.py")

@@ -23,10 +23,11 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from minbert.command_line import positive
 from minbert.optimizer import AdamW, bias_correction
 from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import COLORS, GREY, INK, add_legend, make_logarithmic, new_figure, style
-from papers.figure import figure_parser, positive, progress, run_figure
+from papers.figure import figure_parser, progress, run_figure
 
 BETAS = (0.9, 0.999)  # the figure's
 

@@ -36,12 +36,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from minbert.command_line import positive
 from minbert.errors import InputError
 from minbert.files import read_lines
 from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import COLORS, DASHES, WIDTH, add_legend, make_logarithmic, new_figure, style
 from minbert.training.step_lines import is_number
-from papers.figure import figure_parser, positive, run_figure
+from papers.figure import figure_parser, run_figure
 from papers.finished_run import FinishedRun
 from papers.stability.runs import PANEL, Group, group_runs, marker
 from study.curves import Curve, mean_curve

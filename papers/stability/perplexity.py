@@ -41,6 +41,7 @@ from torch import Tensor
 
 import sample
 from minbert.bert import BertModel, expand_attention_mask
+from minbert.command_line import at_least
 from minbert.data.dataset import Dataset
 from minbert.data.masking import Masking
 from minbert.data.readers import Example, Examples
@@ -51,7 +52,7 @@ from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import GREY, INK, WIDTH, add_legend, make_logarithmic, new_figure, style
 from minbert.task import Batch
 from minbert.tokenizer import Tokenizer
-from papers.figure import add_device_flags, at_least, choose_device, figure_parser, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import FinishedRun, check_kept, check_models, no_warnings
 from papers.stability.runs import KIND_COLORS, PANEL, Group, group_runs
 from sample.corpus import pairs

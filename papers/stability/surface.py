@@ -34,11 +34,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from minbert.classifier import SentenceModel
+from minbert.command_line import at_least, positive
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles
 from minbert.report.picture_style import INK, new_figure, style
 from minbert.task import Batch
-from papers.figure import add_device_flags, at_least, choose_device, figure_parser, positive, progress, run_figure
+from papers.figure import add_device_flags, choose_device, figure_parser, progress, run_figure
 from papers.finished_run import FinishedRun, batches, check_kept, check_models, check_runs, check_same_task
 
 Parameters = Mapping[str, Tensor]

@@ -49,7 +49,7 @@ def test_tasks_of_the_table_and_of_files_are_chosen_together(tmp_path):
     pairs = task_file(tmp_path, text='["a", "b"]')
     own, rte = choose_tasks([str(pairs), "rte"], pairs="separate")
     assert own.name == "reviews" and own.separate and rte.separate
-    with pytest.raises(InputError, match="'rtee' is not a task: did you mean rte"):
+    with pytest.raises(InputError, match="'rtee' is not a task; did you mean rte"):
         choose_tasks(["rtee"])
 
 

@@ -1,8 +1,15 @@
-"""The parser of every program: errors are one line, flags are never guessed, and a close flag is suggested."""
+"""The parser of every program: errors are one line, flags are never guessed, and a close flag is suggested.
+
+And how a small program ends.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from minbert.command_line import Parser, flag
+from minbert.command_line import Parser, flag, run_program
 from minbert.errors import InputError
 
 
@@ -54,3 +61,42 @@ def test_help_keeps_the_lines_of_the_description(parser, capsys):
 
 def test_the_flag_of_a_setting_has_dashes():
     assert flag("batch_size") == "--batch-size" and flag("seed") == "--seed"
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def mistake() -> None:
+    raise InputError("no such thing")
+
+
+@pytest.mark.parametrize(
+    "run, status, message",
+    [
+        (lambda: None, 0, ""),
+        (lambda: 1, 1, ""),
+        (interrupt, 130, "x: interrupted\n"),
+        (mistake, 2, "x: no such thing\n"),
+        (Path("/nowhere/at/all").read_text, 2, "x: [Errno 2] No such file or directory: '/nowhere/at/all'\n"),
+    ],
+    ids=["done", "a status", "Ctrl-C", "a mistake", "a system error"],
+)
+def test_a_small_program_ends_with_a_status_and_one_line(run, status, message, capsys):
+    assert run_program("x", run) == status
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("text", ["'little'", "'much' * 100_000"], ids=["in the buffer", "more than a pipe holds"])
+def test_a_closed_output_ends_a_small_program_without_a_word(text):
+    program = f"""
+import sys
+from minbert.command_line import run_program
+sys.stdin.read()  # until the reader is gone
+sys.exit(run_program("x", lambda: print({text})))
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)

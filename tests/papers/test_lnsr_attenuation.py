@@ -9,12 +9,11 @@ from support.factories import KINDS, make_batch, make_dataset, make_model
 from torch import nn
 
 from minbert.errors import InputError
-from papers.finished_run import FinishedRun
+from papers.finished_run import FinishedRun, check_same_data
 from papers.lnsr.attenuation import (
     SHARE,
     Curves,
     add_noise,
-    check_data,
     check_starts,
     default_starts,
     errors,
@@ -160,9 +159,9 @@ def test_the_mean_of_runs_and_the_ratio_of_the_last_layer():
 def test_runs_with_other_dev_sets_are_refused(runs, change):
     other = FinishedRun(runs[1].folder)
     other.settings = replace(other.settings, **change)
-    check_data(runs)
+    check_same_data(runs, "dev")
     with pytest.raises(InputError, match="has another dev set than"):
-        check_data([runs[0], other])
+        check_same_data([runs[0], other], "dev")
 
 
 def test_the_script_writes_table_and_pictures(runs, tmp_path, capsys):

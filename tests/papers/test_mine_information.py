@@ -13,7 +13,7 @@ from support.factories import KINDS, make_dataset, make_model
 
 from minbert.errors import InputError
 from minbert.report.figure_files import FigureFiles
-from papers.finished_run import FinishedRun
+from papers.finished_run import FinishedRun, check_same_data
 from papers.mine.estimates import (
     bin_numbers,
     binned_information,
@@ -23,7 +23,7 @@ from papers.mine.estimates import (
     information_by_mine,
     shuffle_layers,
 )
-from papers.mine.information import Estimates, check_data, choose_batches, choose_channels, main, table_rows
+from papers.mine.information import Estimates, choose_batches, choose_channels, main, table_rows
 from tests.papers.conftest import make_run
 
 CPU = torch.device("cpu")
@@ -171,9 +171,9 @@ def test_the_channels_are_five_different_ones_and_always_the_same():
 def test_runs_with_other_training_sets_are_refused(runs):
     other = FinishedRun(runs[1].folder)
     other.settings = replace(other.settings, train_size=24)
-    check_data(runs)
-    with pytest.raises(InputError, match="has another training set than"):
-        check_data([runs[0], other])
+    check_same_data(runs, "train")
+    with pytest.raises(InputError, match="has another train set than"):
+        check_same_data([runs[0], other], "train")
 
 
 def test_the_rows_of_the_table():

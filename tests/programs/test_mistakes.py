@@ -61,8 +61,8 @@ def more_words(here: Path) -> None:
 
 NOTHING = lambda here: None  # noqa: E731
 MISTAKES = {
-    "unknown task": (NOTHING, ["--task", "sst3"], "'sst3' is not a task: did you mean sst5?"),
-    "unknown option": (NOTHING, ["--option", "smrat"], "--option 'smrat' is unknown: did you mean smart?"),
+    "unknown task": (NOTHING, ["--task", "sst3"], "'sst3' is not a task; did you mean sst5?"),
+    "unknown option": (NOTHING, ["--option", "smrat"], "--option 'smrat' is unknown; did you mean smart?"),
     "unknown --set name": (
         NOTHING, ["--option", "smart", "--set", "smart.epsilon=1"],
         "smart does not know epsilon; its hyper-parameters are weight, eps,",

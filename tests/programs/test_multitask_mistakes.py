@@ -28,7 +28,7 @@ MISTAKES = {
         "{data}/sts-train.csv has no rows",
     ),
     "a task twice": (None, ["--tasks", "sts", "sst5", "sts"], "--tasks names sts twice"),
-    "an unknown task": (None, ["--tasks", "sst6"], "'sst6' is not a task: did you mean sst5?"),
+    "an unknown task": (None, ["--tasks", "sst6"], "'sst6' is not a task; did you mean sst5?"),
     "no task": (None, ["--tasks"], "argument --tasks: expected at least one argument"),
     "an unknown sampling": (None, ["--sampling", "cubic"], "argument --sampling: invalid choice: 'cubic'"),
     "a weight of no task": (None, ["--task-weights", "sts5=2"], "'sts5' is not one of the tasks sst5, quora, sts"),

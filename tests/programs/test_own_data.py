@@ -218,6 +218,8 @@ def test_a_figure_and_an_export_take_the_task_as_it_was_in_the_run(run, own, tmp
         correct += (finished.trained()(batch).logits.argmax(1) == batch.labels).tolist()
     assert np.mean(correct) == pytest.approx(finished.score)
     shutil.copytree(folder, tmp_path / "reviews-seed1")
-    assert [len(group) for group in group_by_recipe([finished, FinishedRun(tmp_path / "reviews-seed1")]).values()] == [2]
+    assert [len(group) for group in group_by_recipe([finished, FinishedRun(tmp_path / "reviews-seed1")]).values()] == [
+        2
+    ]
     (own / "reviews.toml").unlink()
     assert export.main([str(folder), "--to", str(tmp_path / "exported")]) == 0

@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.ranks import run_two_ranks
 
 import sample
 from minbert import predict, pretrain
@@ -62,7 +63,32 @@ def test_training_on_a_text_lowers_its_loss_and_leaves_a_model_with_its_head(tex
     assert load_tokenizer(tmp_path / "adapted")(["a painter"]) == load_tokenizer(sample.MODEL)(["a painter"])
     assert not (tmp_path / "adapted-checkpoint").exists()
     assert pretrain.main(arguments(text, tmp_path / "adapted")) == 2
-    assert "there is a model already" in capsys.readouterr().err
+    assert "holds other files: name a new folder" in capsys.readouterr().err
+
+
+def test_two_processes_train_together(text, tmp_path):
+    argv = arguments(text, tmp_path / "adapted")
+    first, second = run_two_ranks("-m", "minbert.pretrain", *argv)
+    losses = [float(line.split("loss ")[1].split(",")[0]) for line in first.splitlines() if "held-out" in line]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert f"saved in {tmp_path / 'adapted'}" in first and "saved" not in second
+    MaskedLanguageModel.from_pretrained(tmp_path / "adapted")
+
+
+def test_a_folder_with_a_model_in_several_files_is_not_overwritten(text, tmp_path, capsys):
+    (tmp_path / "sharded").mkdir()
+    (tmp_path / "sharded" / "model.safetensors.index.json").write_text("{}")
+    assert pretrain.main(arguments(text, tmp_path / "sharded")) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "sharded").iterdir()] == ["model.safetensors.index.json"]
+
+
+def test_line_numbers_are_those_of_each_file(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name} {i}\n\n" for i in range(15)))
+    examples = pretrain.read_texts([tmp_path / "a.txt", tmp_path / "b.txt"])
+    assert [row.line for row in examples.rows] == 2 * list(range(1, 30, 2))
+    assert str(examples.path) == f"{tmp_path / 'a.txt'}, {tmp_path / 'b.txt'}"
 
 
 def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(text, tmp_path, monkeypatch, capsys):

@@ -51,5 +51,5 @@ def test_a_size_that_is_no_choice_is_refused():
 
 @pytest.mark.parametrize("layer", [0, 4])
 def test_a_layer_that_the_model_does_not_have_is_refused(layer):
-    with pytest.raises(InputError, match=f"--set noise: layer must be from 1 to 3, the model's layers, not {layer}"):
+    with pytest.raises(InputError, match=f"--option noise: layer must be from 1 to 3, the model's layers, not {layer}"):
         build("noise", [f"noise.layer={layer}"]).attach(make_model())

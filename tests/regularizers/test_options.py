@@ -70,7 +70,7 @@ def test_a_method_that_freezes_bert_has_the_learning_rate_of_its_header(name):
 @pytest.mark.parametrize(
     "option, settings, message",
     [
-        ("oen", [], f"'oen' is unknown: did you mean one? The options are {PLAIN}, "),
+        ("oen", [], f"'oen' is unknown; did you mean one? The options are {PLAIN}, "),
         ("one+one", [], "name each method once"),
         (f"{PLAIN}+one", [], f"{PLAIN} alone"),
         ("one", ["other.eps=1"], "--set other.eps=1: other is not in --option one"),

@@ -85,7 +85,7 @@ def test_a_broken_folder_is_one_line_and_status_2(broken, tmp_path, capsys):
         (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999])
     assert main(["--model", str(folder)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("sanity: ") and str(folder) in error and error.count("\n") == 1
+    assert error.startswith("minbert.sanity: ") and str(folder) in error and error.count("\n") == 1
 
 
 def test_a_mistake_gives_status_1_and_the_optimizer_is_checked_all_the_same(monkeypatch, capsys):

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from minbert.errors import InputError
 from study import live
 from study.folder import StudyFolder
 from study.live import ProgressDisplay
@@ -37,6 +38,7 @@ def finish(folder, run, score: float | None, wall: float, failed: bool = False) 
     path = folder.run_folder(run)
     path.mkdir(parents=True)
     result = {"score": score, "failed": failed, "failure": "no better than chance" if failed else "", "seconds": 2.0}
+    result |= {"kept_epoch": 1, "majority": 0.5, "train_loss": 0.1, "metrics": {}, "history": []}
     for name, text, time in (("settings.json", "{}", 1000.0), ("metrics.json", json.dumps(result), 1000.0 + wall)):
         (path / name).write_text(text)
         os.utime(path / name, (time, time))
@@ -142,3 +144,10 @@ def test_the_line_of_a_run_has_its_last_step(folder, runs):
     row = {"step": 10, "steps": 78, "loss": 0.51234}
     (path / "log.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"step": 20}) + '\n{"step": 3')
     assert display.progress(runs[0]) == "> rte-plain-seed0: step 20/78"
+
+
+def test_damaged_metrics_are_one_line(folder, runs):
+    finish(folder, runs[0], 0.7, wall=10)
+    (folder.run_folder(runs[0]) / "metrics.json").write_text("{}")
+    with pytest.raises(InputError, match=r"metrics\.json is not that of a finished run"):
+        make_display(runs, folder, jobs=1)

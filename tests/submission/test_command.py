@@ -106,4 +106,4 @@ def test_bad_usage_gets_one_line_and_exit_status_2(folder, monkeypatch, capsys, 
     monkeypatch.chdir(folder)
     assert main(argv) == 2
     error = capsys.readouterr().err
-    assert message in error and error.startswith("submission: ") and error.count("\n") == 1
+    assert message in error and error.startswith("minbert.submission: ") and error.count("\n") == 1

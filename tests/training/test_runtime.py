@@ -1,15 +1,11 @@
 """Devices, precisions, seeds, and two processes that train as one."""
 
-import os
-import socket
-import subprocess
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
 from support.factories import make_batch
+from support.ranks import TESTS, run_two_ranks
 
 from minbert.errors import InputError, TrainingError
 from minbert.random_state import derive_seed
@@ -148,31 +144,5 @@ def test_a_rank_that_failed_does_not_keep_the_others_in_the_group(monkeypatch):
 @pytest.mark.parametrize("what", ["single", "multitask", "resume"])
 def test_two_processes_train_as_one(tmp_path, what):
     """All options in one spawned pair: see tests/support/two_processes.py, which prints what differs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    tests = Path(__file__).resolve().parents[1]
-    environment = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)]),
-        "OMP_NUM_THREADS": "1",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(tests / "support" / "two_processes.py"), str(tmp_path), what],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=280)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [0, 0], "\n".join(outputs)
+    outputs = run_two_ranks(str(TESTS / "support" / "two_processes.py"), str(tmp_path), what)
     assert "all equal" in outputs[0]
