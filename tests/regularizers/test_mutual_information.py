@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.factories import make_batch
+from support.factories import make_batch, make_model
 from support.information import INFORMATION, TASK, only_term, ready
 
 from minbert.errors import InputError
@@ -95,8 +95,8 @@ def test_without_weight_there_are_no_estimators(option):
 
 @pytest.mark.parametrize("option", INFORMATION)
 def test_a_model_with_one_layer_is_refused(option):
-    with pytest.raises(InputError, match=f"--option {option} compares layers, and the model has only one"):
-        ready(option, num_hidden_layers=1)
+    with pytest.raises(InputError, match=f"^--option {option}: it compares layers, and the model has only one$"):
+        build(option).attach(make_model(num_hidden_layers=1))
 
 
 @pytest.mark.parametrize(

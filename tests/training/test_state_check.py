@@ -11,7 +11,8 @@ from support.factories import make_model, make_training_state
 
 import train
 from minbert.errors import InputError, Interrupted
-from minbert.training.checkpoint import Checkpoints, read_checkpoint, sha256
+from minbert.files import sha256
+from minbert.training.checkpoint import Checkpoints, read_checkpoint
 from minbert.training.evaluation import Evaluator
 from minbert.training.loop import Objective
 from minbert.training.state import TrainingState
