@@ -7,7 +7,6 @@ from pathlib import Path
 
 from minbert.data.readers import Examples
 from minbert.files import sha256
-from minbert.hub import find_model
 from minbert.tokenizer import Tokenizer
 from minbert.training.inputs import Inputs
 from minbert.training.setting_fields import flag_of
@@ -37,7 +36,7 @@ def take_fingerprint(
     }
     tasks = [replace(task, folder="", loss=None, divergence=None) for task in settings.chosen_tasks]
     fingerprint["the definition of the tasks"] = hash_text(repr(tasks))  # in their order
-    fingerprint["the model"] = inputs.cached(hash_model, find_model(settings.model))
+    fingerprint["the model"] = inputs.cached(hash_model, inputs.model_folder(settings))
     fingerprint["the tokenizer"] = inputs.cached(hash_tokenizer, tokenizer)
     for task, splits in examples.items():
         for split, rows in splits.items():

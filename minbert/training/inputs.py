@@ -1,6 +1,7 @@
 """Inputs: what a run starts from. Its examples, its tokenized data, and the pretrained encoder with fresh heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,18 +52,22 @@ class Inputs:
 
     def tokenizer(self, settings: CommonSettings) -> Tokenizer:
         """The tokenizer of the run's model. Raises InputError."""
-        return self.cached(load_tokenizer, find_model(settings.model))
+        return self.cached(load_tokenizer, self.model_folder(settings))
 
-    def model(self, tasks: list[Task], settings: CommonSettings) -> SentenceModel:
+    def model_folder(self, settings: CommonSettings) -> Path:
+        """The folder of the run's model. A model hub is asked once, so that all files are of one revision."""
+        return self.cached(find_model, settings.model)
+
+    def model(self, tasks: Sequence[Task], settings: CommonSettings) -> SentenceModel:
         """The pretrained encoder with fresh heads. Raises InputError."""
         self.check_model(tasks, settings)
         torch.manual_seed(settings.init_seed)  # for the heads, and a pooler that the checkpoint may not have
-        bert = BertModel.from_pretrained(settings.model, **settings.config_changes())
+        bert = BertModel.from_pretrained(self.model_folder(settings), **settings.config_changes())
         return SentenceModel(bert, tasks)
 
-    def check_model(self, tasks: list[Task], settings: CommonSettings) -> None:
+    def check_model(self, tasks: Sequence[Task], settings: CommonSettings) -> None:
         """Raise InputError if the model cannot read these inputs: too long, or other ids than its tokenizer's."""
-        config = self.cached(BertConfig.from_json, find_model(settings.model) / "config.json")
+        config = self.cached(BertConfig.from_json, self.model_folder(settings) / "config.json")
         largest_id = len(self.tokenizer(settings)) - 1
         config.check_input(largest_id, settings.max_length, max(task.segments for task in tasks))
 
@@ -82,7 +87,7 @@ def splits_to_predict(task: Task, settings: CommonSettings) -> list[str]:
     return [*task.splits("dev"), *tests]
 
 
-def without_test_file(tasks: list[Task], settings: CommonSettings) -> list[str]:
+def without_test_file(tasks: Sequence[Task], settings: CommonSettings) -> list[str]:
     """The names of tasks whose test set cannot be predicted, though --predict test asks for it.
 
     Raises InputError if there is no other task.

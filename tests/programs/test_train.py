@@ -241,3 +241,16 @@ def test_dev_size_scores_and_predicts_the_same_few_examples_for_every_seed(argum
             round(read_json(out / "metrics.json")["score"] * 7), abs=1e-9
         )
     assert len(ids[0]) == 7 and ids[0] == ids[1]
+
+
+def test_a_run_asks_the_model_hub_for_its_family_and_for_its_files(arguments, model_folder, monkeypatch):
+    """Twice, and not once for each file: the files of a run are of one revision."""
+    asked = []
+
+    def snapshot_download(name, **_):
+        asked.append(name)
+        return str(model_folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert train.main([*arguments, "--model", "owner/model", "--max-steps", "1"]) == 0
+    assert asked == ["owner/model"] * 2
