@@ -111,5 +111,5 @@ def test_a_word_that_is_no_choice_is_refused(setting, message):
 
 @pytest.mark.parametrize("layer", [0, 4])
 def test_a_layer_that_the_model_does_not_have_is_refused(layer):
-    with pytest.raises(InputError, match=f"--set lnsr: layer must be from 1 to 3, the model's layers, not {layer}"):
+    with pytest.raises(InputError, match=f"--option lnsr: layer must be from 1 to 3, the model's layers, not {layer}"):
         build("lnsr", [f"lnsr.layer={layer}"]).attach(make_model())

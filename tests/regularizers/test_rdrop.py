@@ -83,7 +83,7 @@ def test_a_model_without_dropout_is_refused():
     """With dropout in the head alone it works: that is one of the masks."""
     model = make_model()
     turn_off_dropout(model)
-    with pytest.raises(InputError, match=r"--set rdrop: the model has no dropout, .*: set --dropout 0.1"):
+    with pytest.raises(InputError, match=r"--option rdrop: the model has no dropout, .*: set --dropout 0.1"):
         build("rdrop").attach(model)
     build("rdrop", ["rdrop.weight=0"]).attach(model)
     model.dropout.p = 0.1
