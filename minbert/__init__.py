@@ -1,4 +1,4 @@
-"""minbert: BERT from scratch. The files in this folder are the model and what it needs. The folders train and use it.
+"""minbert: BERT from scratch. This folder has the model and what it needs. The folders in it train and use the model.
 
 Reading order: config, embeddings, dropout, attention, layers, bert, classifier; weights and tokenizer; task, losses,
 optimizer, schedules, metrics. Then data/ and training/. examples/finetune_by_hand.py shows how the pieces fit.
@@ -19,6 +19,6 @@ __all__ = ["AdamW", "BertConfig", "BertModel", "SentenceModel", "load_run", "loa
 
 def load_run(folder: str | Path) -> Any:
     """The trained model of a run folder, with its tokenizer: a minbert.training.text_model.TextModel."""
-    from minbert.training.text_model import load_run  # here, so that importing minbert does not import these
+    from minbert.training.text_model import load_run  # here, so that importing minbert does not import training/
 
     return load_run(folder)

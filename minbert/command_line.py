@@ -49,14 +49,15 @@ positive = at_least(1)
 
 
 def run_program(name: str, run: Callable[[], int | None]) -> int:
-    """The exit status of a small program: that of run(), or 2 for a mistake of the user, which is one line on stderr.
+    """Call run() and return the exit status of a small program: what run() returns, or 0 for None.
 
-    Ctrl-C ends it with 130. If standard output is closed (`| head`), it ends with 141, as a program does that the
-    system stops for it (128 + SIGPIPE).
+    A mistake of the user is one line on stderr, and the status is 2. After Ctrl-C the status is 130. If standard output
+    was closed (`| head`), it is 141 (128 + SIGPIPE), the usual status for that.
     """
     try:
         status = run() or 0
-        sys.stdout.flush()  # here, where a closed output is caught
+        if sys.stdout is not None:  # it is None if the program was started with `>&-`
+            sys.stdout.flush()  # here, where a closed output is caught
         return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end

@@ -41,7 +41,6 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         config = bert.config
         self.bert, self.tasks = bert, (MLM,)
-        bert.pooler.requires_grad_(False)  # nothing here trains it, and DDP waits for each gradient
         self.transform = nn.Linear(config.hidden_size, config.embedding_width)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.norm = nn.LayerNorm(config.embedding_width, eps=config.layer_norm_eps)

@@ -90,6 +90,7 @@ def train(
     """Train the model and save it in `folder`. A stopped call is continued from the checkpoint in FOLDER-checkpoint."""
     states = folder.with_name(f"{folder.name}-checkpoint")
     checkpoints = Checkpoints(states, minutes=settings.checkpoint_minutes, active=runtime.is_main)
+    model.bert.pooler.requires_grad_(False)  # masked language modelling does not train it, and DDP awaits each gradient
     objective = Objective(model, NoMethod()).to(runtime.device)
     fit(objective, text, evaluate, settings, runtime, display.show_row, checkpoints, show_step=display.show_step)
     if runtime.is_main:
@@ -128,7 +129,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = Parser("python -m minbert.pretrain", description=__doc__)
     parser.add_argument("--model", required=True, help="folder or hub name of a pretrained model with its head")
     parser.add_argument("--text", required=True, nargs="+", type=Path, metavar="FILE", help="UTF-8 text, a text a line")
-    parser.add_argument("--out", required=True, type=Path, help="model folder to write")
+    parser.add_argument("--out", required=True, type=Path, help="new folder for the model")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=5e-5)
@@ -144,7 +145,8 @@ def check_out(folder: Path) -> None:
     """Raise InputError for a folder that holds anything but a stopped run, or that cannot be a folder."""
     if not folder.name or any(path.exists() and not path.is_dir() for path in (folder, *folder.parents)):
         raise InputError(f"--out {folder} is no folder and cannot become one")
-    if folder.exists() and any(folder.iterdir()) and not (folder / SETTINGS).exists():
+    visible = [path for path in folder.glob("*") if not path.name.startswith(".")]
+    if visible and not (folder / SETTINGS).exists():
         raise InputError(f"--out {folder} holds other files: name a new folder")
 
 

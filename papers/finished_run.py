@@ -122,8 +122,10 @@ def check_same_task(runs: Sequence[FinishedRun]) -> None:
     for run in runs:
         if run.settings.task_names != runs[0].settings.task_names:
             raise InputError(f"{run.folder} is of another task than {runs[0].folder}")
-        if run.tasks != runs[0].tasks:
+        if run.settings.pairs != runs[0].settings.pairs:
             raise InputError(f"{run.folder} has other --pairs than {runs[0].folder}")
+        if run.tasks != runs[0].tasks:  # of the user's own
+            raise InputError(f"{run.folder} has another task file than {runs[0].folder}, or one in another folder")
 
 
 def check_same_data(runs: Sequence[FinishedRun], split: str) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from minbert.command_line import Parser, is_utf8, positive
 from minbert.errors import InputError, Interrupted
-from minbert.hub import find_model
 from minbert.report.requirements import check_libraries
 from minbert.training.inputs import Inputs
 from minbert.training.runtime import choose_device, setup
@@ -125,7 +124,7 @@ def check_inputs(runs: list[Run]) -> None:
                 inputs.examples(task, settings)  # reads each file once
             inputs.check_model(tasks, settings)
             if settings.model not in models:
-                weight_files(find_model(settings.model))
+                weight_files(inputs.model_folder(settings))
             if machine not in machines:
                 setup(*machine)
         except InputError as error:

@@ -10,7 +10,6 @@ from minbert.data.predictions import read_predictions
 from minbert.errors import InputError
 from minbert.files import read_json_object
 from minbert.report.formats import join
-from minbert.report.metrics_file import read_metrics
 from minbert.training.settings import CommonSettings
 from minbert.training.step_lines import is_number
 from study.folder import FINISHED, NOT_COMPARED, ROOT, StudyFolder
@@ -27,12 +26,9 @@ def load_rows(study: Study, folder: StudyFolder) -> dict[str, Row]:
     rows = {}
     for run in study.runs:
         if folder.state(run) == FINISHED:
-            path = folder.run_folder(run)
+            path, metrics, metric = folder.run_folder(run), folder.metrics(run), study.file.metrics.get(run.task)
             try:
-                metrics, metric = read_metrics(path), study.file.metrics.get(run.task)
                 rows[run.name] = make_row(metrics, path, run.settings, run.task, run.method, run.point, metric)
-            except InputError as error:
-                raise InputError(f"{error}: delete {path}") from None
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise InputError(f"{path / 'metrics.json'} is not that of a run ({error!r}): delete {path}") from None
     return rows

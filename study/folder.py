@@ -7,6 +7,7 @@ from typing import Any
 
 from minbert.errors import InputError
 from minbert.files import read_json_object, write_text
+from minbert.report.metrics_file import check_metrics
 from minbert.training.arguments import new_settings
 from minbert.training.lock import is_locked
 from minbert.training.run_folder import absolute
@@ -52,6 +53,16 @@ class StudyFolder:
         if self.error_file(run).exists():
             return ERROR
         return STOPPED if (folder / "settings.json").exists() else WAITING
+
+    def metrics(self, run: Run) -> dict:
+        """The metrics.json of a finished run. Raises InputError if it is damaged."""
+        path = self.run_folder(run) / "metrics.json"
+        values = read_json_object(path)
+        try:
+            check_metrics(values, path)
+        except InputError as error:
+            raise InputError(f"{error}: delete {path.parent}, and the study trains the run again") from None
+        return values
 
     def error(self, run: Run) -> str:
         """The line of the error file."""

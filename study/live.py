@@ -8,7 +8,6 @@ from statistics import fmean
 
 from tqdm import tqdm
 
-from minbert.report.metrics_file import read_metrics
 from minbert.training.step_lines import read_log
 from study.folder import ERROR, FINISHED, RUNNING, StudyFolder
 from study.plan import Run
@@ -32,7 +31,7 @@ class ProgressDisplay:
 
     def read_result(self, run: Run) -> dict:
         """The run's metrics.json. Raises InputError if it is damaged."""
-        return read_metrics(self.folder.run_folder(run))
+        return self.folder.metrics(run)
 
     def run_ended(self, run: Run) -> None:
         """Count a run that has ended, and print its line. On a terminal only errors have a line above the table."""

@@ -127,13 +127,12 @@ class PredictionFile:
 FORMS = (LEADERBOARD, FINETUNE, PRETRAIN, MULTITASK, HANDOUT, CMU, GOETTINGEN)
 
 # Every file name that a grader knows. The leaderboard's test files replace the dev files, which have the same names.
-KNOWN_FILES: dict[str, PredictionFile] = {
-    file.path.name: file
-    for form in FORMS
-    for task in map(GRADED.get, form.task_names)
-    for split in (*task.splits("dev"), *task.splits("test"))
-    for file in [PredictionFile(form, task, split)]
-}
+KNOWN_FILES: dict[str, PredictionFile] = {}
+for form in FORMS:
+    for task in map(GRADED.get, form.task_names):
+        for split in (*task.splits("dev"), *task.splits("test")):
+            file = PredictionFile(form, task, split)
+            KNOWN_FILES[file.path.name] = file
 
 
 def find_form(path: Path, task: str, frozen: bool = False, multitask: bool = False) -> Form:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import minbert
 from minbert.config import BertConfig
 from minbert.data.dataset import Dataset
 from minbert.data.predictions import KNOWN_FILES, own_path, write_predictions
-from minbert.data.task_file import SUFFIX, is_task_file
+from minbert.data.task_file import SUFFIX, choose_tasks, is_task_file
 from minbert.errors import InputError, TrainingError, reason
 from minbert.files import make_folders, rename, sync, write_json
 from minbert.tokenizer import Tokenizer
@@ -100,12 +100,13 @@ class RunFolder:
             try:
                 make_folders(temporary.parent)
                 temporary.mkdir()
-                for path, name in self.task_files.items():
-                    shutil.copyfile(path, temporary / name)
-                    sync(temporary / name)
+                self.copy_task_files(temporary)
                 write_json(temporary / "settings.json", values | {"out": str(self.path)})
                 rename(temporary, self.path)
                 return
+            except InputError:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
             except OSError as error:
                 shutil.rmtree(temporary, ignore_errors=True)
                 if self.settings.out or not self.path.exists():
@@ -115,6 +116,20 @@ class RunFolder:
                     raise InputError(f"--out {self.path} cannot be made: {error.strerror}") from None
                 self.path = default_path(self.settings)  # another run of the same second took the name
         raise InputError(f"--out {self.path} exists: name another")
+
+    def copy_task_files(self, folder: Path) -> None:
+        """Raises InputError for a task file that was changed or removed since the run read it."""
+        for name, task in zip(self.settings.names, self.settings.chosen_tasks, strict=True):
+            if task.own:
+                copy = folder / (task.name + SUFFIX)
+                try:
+                    shutil.copyfile(name, copy)
+                except FileNotFoundError:
+                    raise InputError(f"{name} was removed while the run began") from None
+                sync(copy)
+                (copied,) = choose_tasks([str(copy)], self.settings.pairs)
+                if replace(copied, folder=task.folder) != task:
+                    raise InputError(f"{name} was changed while the run began: start it again")
 
     def reopen(self, fingerprint: Fingerprint) -> None:
         """Check that this is the same run. Note how this machine differs: the last bits may differ then, too."""

@@ -3,6 +3,7 @@
 And how a small program ends.
 """
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,9 @@ sys.exit(run_program("x", lambda: print({text})))
         process.stdout.close()
         process.stdin.close()
         assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+def test_a_small_program_works_without_standard_output():
+    program = "import sys; from minbert.command_line import run_program; sys.exit(run_program('x', lambda: print('y')))"
+    done = subprocess.run(f"exec {sys.executable} -c {shlex.quote(program)} >&-", shell=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -14,10 +14,11 @@ import multitask
 import train
 from minbert import export, predict
 from minbert.data.predictions import read_predictions
+from minbert.errors import InputError
 from minbert.training import run as run_module
 from minbert.training.loop import LOG_EVERY
 from minbert.training.text_model import load_run
-from papers.finished_run import FinishedRun, batches, group_by_recipe
+from papers.finished_run import FinishedRun, batches, check_same_task, group_by_recipe
 
 RUN = "--batch-size 8 --max-length 32 --lr 1e-2 --device cpu --precision fp32".split()
 LABELS = ["bad", "fine", "good"]
@@ -209,6 +210,23 @@ def test_a_task_file_that_is_removed_during_the_run_is_not_missed(run, own, monk
     assert read_json(run("--max-steps", "2") / "metrics.json")["task"] == "reviews"
 
 
+@pytest.mark.parametrize("change", ["changed", "removed"])
+def test_a_task_file_that_changes_before_its_copy_is_made_is_refused(change, run, own, tmp_path, monkeypatch, capsys):
+    start, path = run_module.make_sampler, own / "reviews.toml"
+
+    def change_then_start(*arguments):
+        if change == "removed":
+            path.unlink()
+        else:
+            path.write_text(path.read_text().replace('"bad", "fine"', '"fine", "bad"'))
+        return start(*arguments)
+
+    monkeypatch.setattr(run_module, "make_sampler", change_then_start)
+    run("--max-steps", "2", status=2)
+    assert f"own/reviews.toml was {change} while the run began" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
+
+
 def test_a_figure_and_an_export_take_the_task_as_it_was_in_the_run(run, own, tmp_path):
     folder = run("--epochs", "3")
     good = (own / "reviews.toml").read_text(encoding="utf-8")
@@ -221,5 +239,8 @@ def test_a_figure_and_an_export_take_the_task_as_it_was_in_the_run(run, own, tmp
     assert [len(group) for group in group_by_recipe([finished, FinishedRun(tmp_path / "reviews-seed1")]).values()] == [
         2
     ]
+    other = run("--max-steps", "2", "--out", str(tmp_path / "other")).with_name("other")
+    with pytest.raises(InputError, match=r"other has another task file than .*run, or one in another folder"):
+        check_same_task([finished, FinishedRun(other)])
     (own / "reviews.toml").unlink()
     assert export.main([str(folder), "--to", str(tmp_path / "exported")]) == 0

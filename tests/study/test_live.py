@@ -149,5 +149,7 @@ def test_the_line_of_a_run_has_its_last_step(folder, runs):
 def test_damaged_metrics_are_one_line(folder, runs):
     finish(folder, runs[0], 0.7, wall=10)
     (folder.run_folder(runs[0]) / "metrics.json").write_text("{}")
-    with pytest.raises(InputError, match=r"metrics\.json is not that of a finished run"):
+    with pytest.raises(
+        InputError, match=r"metrics\.json is not that of .*: delete .*, and the study trains the run again"
+    ):
         make_display(runs, folder, jobs=1)
