@@ -26,18 +26,14 @@ class ProgressDisplay:
         self.drawn = 0  # lines of the table on the screen
         self.is_terminal = sys.stdout.isatty()
         self.states = {run.name: folder.state(run) for run in runs}
-        self.results = {run.name: self.read_result(run) for run in runs if self.states[run.name] == FINISHED}
+        self.results = {run.name: folder.metrics(run) for run in runs if self.states[run.name] == FINISHED}
         self.given_up: set[str] = set()  # runs that ended with an error: only the next start tries them again
-
-    def read_result(self, run: Run) -> dict:
-        """The run's metrics.json. Raises InputError if it is damaged."""
-        return self.folder.metrics(run)
 
     def run_ended(self, run: Run) -> None:
         """Count a run that has ended, and print its line. On a terminal only errors have a line above the table."""
         state = self.states[run.name] = self.folder.state(run)
         if state == FINISHED:
-            self.results[run.name] = self.read_result(run)
+            self.results[run.name] = self.folder.metrics(run)
             text = describe_result(self.results[run.name])
         else:
             self.given_up.add(run.name)

@@ -8,7 +8,7 @@ from minbert.training.lock import FolderLock
 
 
 def close_complete_run(folder: Path) -> str:
-    """Why a run with a metrics.json cannot go on. Delete the checkpoints that a kill at its very end left.
+    """Delete the checkpoints that a kill at the very end of a run left, and say why the run cannot go on.
 
     Raises InputError if another process is at work on the run, or if its files are damaged.
     """

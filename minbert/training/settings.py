@@ -199,7 +199,7 @@ class CommonSettings:
 
     @cached_property
     def chosen_tasks(self) -> tuple[Task, ...]:
-        """The tasks to train on. A task file is read once here: it may be changed or moved while a run goes on."""
+        """The tasks to train on. The user may change or move a task file during a run, so it is read once."""
         return tuple(choose_tasks(self.names, self.pairs))
 
     @property

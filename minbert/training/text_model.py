@@ -132,7 +132,7 @@ def read_task_copies(folder: Path, saved: dict) -> dict[str, str]:
 
 
 def tasks_of_run(folder: Path, settings: CommonSettings, data: Path | None = None) -> list[Task]:
-    """The tasks of a run. A user's own task has the folder of its files: that of the original task file, or `data`."""
+    """The tasks of a run. The files of a user's own task lie beside the original task file, or in `data`."""
     copies = read_task_copies(folder, read_json_object(folder / "settings.json"))
     folders = {copy: str(Path(original).parent) for original, copy in copies.items()}
 
