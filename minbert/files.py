@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,12 +19,17 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
     This holds after a power failure, too. When the call returns, the new content survives one.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_path(path)
     try:
         write(temporary)
         rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_path(final: Path) -> Path:
+    """A hidden random name in the same folder. Machines that share a folder can have equal process ids."""
+    return final.with_name(f".{final.name}.{secrets.token_hex(4)}")
 
 
 def rename(temporary: Path, final: Path) -> None:
@@ -75,7 +81,7 @@ def sha256(path: Path) -> str:
 
 
 def check_regular_file(path: Path) -> None:
-    """Raise InputError for a pipe or a device: reading one can wait for ever. A missing file is no error here."""
+    """Raise InputError for a pipe or a device: reading one can wait for ever. A missing file is not an error here."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path} is not a file but a pipe, a socket or a device")
 

@@ -144,7 +144,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def check_out(folder: Path) -> None:
     """Raise InputError for a folder that holds anything but a stopped run, or that cannot be a folder."""
     if not folder.name or any(path.exists() and not path.is_dir() for path in (folder, *folder.parents)):
-        raise InputError(f"--out {folder} is no folder and cannot become one")
+        raise InputError(f"--out {folder} is not a folder and cannot become one")
     visible = [path for path in folder.glob("*") if not path.name.startswith(".")]
     if visible and not (folder / SETTINGS).exists():
         raise InputError(f"--out {folder} holds other files: name a new folder")

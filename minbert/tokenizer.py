@@ -48,7 +48,7 @@ class Tokenizer:
 
     @property
     def special_ids(self) -> list[int]:
-        """The ids that are no part of a text, sorted. Masked language modelling neither masks nor predicts them."""
+        """The ids that are not part of a text, sorted. Masked language modelling neither masks nor predicts them."""
         named = [self.backend.token_to_id(token) for token in self.kind.special_tokens]
         added = [number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]
         return sorted({number for number in named if number is not None} | set(added))

@@ -1,5 +1,6 @@
 """FinishedRun: the run folder of a finished run, as the figures need it. Its settings, data, log, and models."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,7 +55,7 @@ class FinishedRun:
     @property
     def recipe(self) -> str:
         """The name without the seed, which all runs of one cell of a study share: rte-smart."""
-        return self.name.split("-seed")[0]
+        return re.sub(r"-(seed\d+|init\d+-data\d+)$", "", self.name)
 
     @property
     def failed(self) -> bool:
@@ -189,7 +190,7 @@ def study_row(run: FinishedRun) -> Row:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Without what train.py said when it read the same weights (no pooler): a figure would say it for every model."""
+    """Without the notices about the weights (no pooler), which a figure would repeat for each model it loads."""
     before, weights.logger.disabled = weights.logger.disabled, True
     try:
         yield

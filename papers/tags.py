@@ -16,7 +16,7 @@ TAG = r"\((?:m?\d+|§[A-Z\d.]+)\)|\bAlg\.\d+ l\.\d+|\bD\d+\b"
 START = re.compile(
     rf"^  ({TAG}) +|  (\(m\d+\))  +", re.MULTILINE
 )  # begins a line; (m2) may also follow (m1) in its line
-NAME = r"[A-Z][^\W\d_A-Z][\w-]*"  # of an author: ICML is none
+NAME = r"[A-Z][^\W\d_A-Z][\w-]*"  # of an author; ICML is not one
 AUTHORS = rf"{NAME}(?: et al\.|(?:, {NAME})*,? (?:and|&) {NAME}|(?:, {NAME})+)"
 CITATION = re.compile(rf"({AUTHORS}),? (?:[\w/-]+,? ){{0,3}}\(?((?:19|20)\d\d|Stanford)\b")  # a report has no year
 

@@ -140,7 +140,8 @@ def measure_agreement(file: StudyFile, task: str, rows: list[Row]) -> Numbers | 
     known = [values for values in predictions if values]
     if len({len(values) for values in known}) > 1:
         raise InputError(f"{rows[0].folder.parent}: the numbers of predictions of {task} differ between the runs")
-    return agreement(np.array(known)) if len(known) > 1 else None
+    # Not every run keeps its predictions. The share on which all runs agree falls with their number.
+    return {"runs": len(known)} | agreement(np.array(known)) if len(known) > 1 else None
 
 
 def describe_study(

@@ -65,8 +65,11 @@ class StudyFolder:
         return values
 
     def error(self, run: Run) -> str:
-        """The line of the error file."""
-        return self.error_file(run).read_text(encoding="utf-8").strip()
+        """The line of the error file; empty if another process has just started the run again and deleted the file."""
+        try:
+            return self.error_file(run).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
 
     def note_error(self, run: Run, line: str) -> None:
         self.create()  # somebody may have deleted it

@@ -53,8 +53,8 @@ def markdown_table(table: Table) -> str:
 def escape_markdown(text: str) -> str:
     """One line of text, with a backslash before the characters that would become markup."""
     text = re.sub(r"([\\`*\[\]|$~])", r"\\\1", one_line(text))
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word, as in train_loss, it is no markup
-    text = re.sub(r"<(?=[A-Za-z/!?])", r"\\<", text)  # the start of an HTML tag; "< .001" is none
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word, as in train_loss, it is not markup
+    text = re.sub(r"<(?=[A-Za-z/!?])", r"\\<", text)  # the start of an HTML tag; "< .001" is not one
     return re.sub(r"&(?=#?\w+;)", r"\\&", text)  # an entity
 
 

@@ -46,7 +46,8 @@ class Cell:
     point: dict[str, object]
     rows: list[Row] = field(default_factory=list)
     paper: dict[str, float] = field(default_factory=dict)  # the paper's own numbers in points: mean, std, ...
-    agreement: Numbers | None = None  # of seed_effects.agreement; None for fewer than two runs and for real values
+    # runs with predictions, and seed_effects.agreement; None for fewer than two runs and for real values
+    agreement: Numbers | None = None
 
     @property
     def scored_rows(self) -> list[Row]:

@@ -76,7 +76,8 @@ def check_study_file(content: dict[str, Any], path: Path, overrides: Overrides) 
     if overrides.tasks:
         tasks = list(overrides.tasks)
         check_tasks(tasks, known)
-        check_order(tasks, content.get("tasks", ["rte"]))
+        check_other_tasks(tasks, content.get("tasks", ["rte"]), methods)
+        paper = keep_paper_numbers(paper, tasks, content.get("tasks", ["rte"]))
     chosen = choose(methods, overrides.methods)
     baselines = check_baselines(content.get("compare_with", {}), methods)
     return StudyFile(
@@ -151,12 +152,29 @@ def check_task_tables(where: str, table: dict[str, Any], tasks: list[str]) -> No
                 raise InputError(f"[{where}.{key}.{name}] is a table; {name} must be a value")
 
 
-def check_order(tasks: list[str], of_file: list[str]) -> None:
-    """Raise InputError for --tasks sts+sst5 if the file has sst5+sts: its tables would have no effect."""
-    for entry in tasks:
+def check_other_tasks(tasks: list[str], of_file: list[str], methods: dict[str, dict[str, Any]]) -> None:
+    """Raise InputError for a task of --tasks that is not in the file, and lacks settings that the file's tasks have.
+
+    It is refused if the file has the same tasks in another order (sts+sst5 and sst5+sts), and if a method has a setting
+    only in the tables of the single tasks, one for each task of the file: on another task the method would lack it.
+    """
+    for entry in [entry for entry in tasks if entry not in of_file]:
         for other in of_file:
-            if entry != other and sorted(entry.split("+")) == sorted(other.split("+")):
+            if sorted(entry.split("+")) == sorted(other.split("+")):
                 raise InputError(f"--tasks {entry}: the file has these tasks as {other}")
+        for name, table in methods.items():
+            of_tasks = [table[task] if isinstance(table.get(task), dict) else {} for task in of_file]
+            lacking = set.intersection(*map(set, of_tasks)) - set(table)
+            if lacking:
+                raise InputError(f"--tasks {entry}: methods.{name} sets {min(lacking)} for {', '.join(of_file)} only")
+
+
+def keep_paper_numbers(
+    paper: dict[str, dict[str, dict[str, float]]], tasks: list[str], of_file: list[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The paper's numbers without those of a task that --tasks trains in another way: alone, or with other tasks."""
+    same = {name for entry in tasks if entry in of_file for name in scored_names(entry)}
+    return {method: {task: table[task] for task in table if task in same} for method, table in paper.items()}
 
 
 def scored_names(entry: str) -> list[str]:

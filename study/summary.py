@@ -38,13 +38,26 @@ def describe_comparisons(compared: Sequence[Result]) -> list[str]:
     if further > 0:
         verb = "shows" if further == 1 else "show"
         sentences.append(f"{plural(further, 'further comparison')} {verb} a difference (tables below).")
-    rest = [result for result in compared if not result.is_significant()]
-    others = "other comparison shows" if len(rest) == 1 else f"other {len(rest)} comparisons show"
-    start = f"The {others} no" if significant else f"None of the {len(compared)} comparisons shows a"
-    by_ranks = sum(result.is_significant("mann_whitney_p") for result in rest)
-    if rest:
+    others = [result for result in compared if not result.is_significant()]
+    return sentences + describe_others(others, after_significant=bool(significant))
+
+
+def describe_others(results: Sequence[Result], after_significant: bool) -> list[str]:
+    """How many of these comparisons show no significant difference, and how many have no test.
+
+    after_significant: whether the text has named significant comparisons before.
+    """
+    tested = [result for result in results if result.comparison["welch_p_corrected"] is not None]
+    untested = len(results) - len(tested)
+    sentences = []
+    if tested:
+        others = "comparison shows" if len(tested) == 1 else f"{len(tested)} comparisons show"
+        start = f"The {'other ' if after_significant else ''}{others}"
+        by_ranks = sum(result.is_significant("mann_whitney_p") for result in tested)
         ranks = f"; by ranks (Mann-Whitney) {by_ranks} of them {'do' if by_ranks > 1 else 'does'}" if by_ranks else ""
-        sentences.append(f"{start} significant difference of the means after Holm's correction{ranks}.")
+        sentences.append(f"{start} no significant difference of the means after Holm's correction{ranks}.")
+    if untested:
+        sentences.append(f"{plural(untested, 'comparison')} cannot be tested: one run on a side, or no spread.")
     return sentences
 
 
@@ -80,7 +93,7 @@ def describe_seeds_needed(result: Result) -> str:
 
 
 def two_digits(count: int) -> int:
-    """187 -> 190: the estimate is no more exact than that."""
+    """187 -> 190: the estimate is not more exact."""
     return round(count, 2 - len(str(count))) if count > 99 else count
 
 

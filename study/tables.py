@@ -12,7 +12,7 @@ from study.study_file import PAPER_KEYS
 COUNTS = ("n", "failed")  # of the paper's numbers; the others are in points
 SCORES_NOTE = (
     "Dev scores in points (score × 100). std: standard deviation over the runs (ddof 1). Interval: bootstrap, of the "
-    "mean. Failed runs that have a score count in all columns."
+    "mean; too narrow with fewer than about 20 runs. Failed runs that have a score count in all columns."
 )
 
 
@@ -109,11 +109,11 @@ def agreement_table(results: Sequence[Result]) -> Table | None:
     rows = []
     for values in [cell.agreement for cell in cells]:
         shares = [format_points(values[name]) for name in ("equal_to_all", "pairwise")]
-        rows.append([*shares, format_number(values["fleiss_kappa"], digits=3)])
-    header = ["same in all runs", "same in two runs", "Fleiss' kappa"]
+        rows.append([str(values["runs"]), *shares, format_number(values["fleiss_kappa"], digits=3)])
+    header = ["runs", "same in all runs", "same in two runs", "Fleiss' kappa"]
     caption = (
-        f"{cells[0].task}. Share of the dev examples, in percent, on which all runs agree, and on which two runs agree "
-        "on average. Kappa is 1 for full agreement and 0 for agreement by chance."
+        f"{cells[0].task}. Share of the dev examples, in percent, on which all runs agree (fewer with more runs), "
+        "and on which two runs agree on average. Kappa is 1 for full agreement and 0 for agreement by chance."
     )
     return make_table(cells, header, rows, caption)
 

@@ -98,7 +98,7 @@ def profiled(work: Work, trainer: Trainer) -> str:
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:  # recording the CPU's side would slow it down
         steps = trainer.train(AS_IN_RTE, batch_size, steps=10)["steps"]
     on_gpu = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    # The optimizer marks its steps on the GPU's time line, too, gaps included. Such marks are no work.
+    # The optimizer marks its steps on the GPU's time line, too, gaps included. Such marks are not work.
     work_done = [event for event in on_gpu if not event.is_user_annotation]
     kernels = [event for event in work_done if not event.name.startswith(("Memcpy", "Memset"))]
     idle = idle_share([(event.time_range.start, event.time_range.end) for event in work_done])

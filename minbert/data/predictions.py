@@ -221,12 +221,12 @@ def read_predictions(folder: Path, task: str, split: str) -> list[str] | None:
 
 
 def read_own_predictions(path: Path) -> list[str]:
-    """The column prediction of a file that write_own_predictions wrote. Raises InputError if it is no such file."""
+    """The column prediction of a file that write_own_predictions wrote. Raises InputError for another kind of file."""
     return [row[1] for row in read_own_rows(path)[1:]]
 
 
 def read_own_rows(path: Path) -> list[list[str]]:
-    """The header and the rows of a file that write_own_predictions wrote. Raises InputError if it is no such file."""
+    """The header and the rows of a file of write_own_predictions. Raises InputError for another kind of file."""
     rows = list(csv.reader(line for _, line in read_lines(path)))
     if rows[0][:2] != ["id", "prediction"] or any(len(row) != len(rows[0]) for row in rows):
         raise InputError(f"{path} does not hold predictions")

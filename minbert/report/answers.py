@@ -92,7 +92,7 @@ def answers_of_model(model: TextModel, task: Task, split: str, examples: Example
     """Compute the answers. Raises InputError if one is not a finite number."""
     dataset = Dataset(task, examples, model.tokenizer, model.max_length)
     bar = tqdm(total=len(dataset), desc=f"{task.name} {split}", leave=False, disable=None, dynamic_ncols=True)
-    with bar:  # nothing is shown where stderr is no terminal
+    with bar:  # nothing is shown where stderr is not a terminal
         logits = predict_logits(
             model.model, dataset, BATCH_SIZE, Runtime(device), lambda done, total: bar.update(done - bar.n)
         )

@@ -6,8 +6,13 @@ MISSING = "–"
 
 
 def format_number(value: float | None, digits: int = 2) -> str:
-    """A number that is no score, such as Cohen's d."""
+    """A number that is not a score, such as Cohen's d."""
     return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def format_cell(value: object) -> str:
+    """A cell of a table: a number with four digits, a text as it is."""
+    return format_number(value, 4) if value is None or isinstance(value, float) else str(value)
 
 
 def format_duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from minbert.files import write_text
 from minbert.report.curves import Curve, Quantity, in_order, run_curves
 from minbert.report.document import Block, Code, Heading, Paragraph, Picture, Table, to_html
 from minbert.report.figure_files import FigureFiles
-from minbert.report.formats import format_number
+from minbert.report.formats import format_cell
 from minbert.report.pictures import curves_figure
 from minbert.report.reported_run import ReportedRun
 from minbert.report.run_section import RunSection
@@ -81,7 +81,7 @@ class Report:
         header = ("run", "task", "option", "seed", "state", "steps", "epochs", "dev score")
         rows = [(name, *describe_run(run)) for name, run in self.runs.items()]
         self.files.write_table("runs", [name.replace(" ", "_") for name in header], rows)
-        shown = [[visible(text) for text in map(show, row)] for row in rows]
+        shown = [[visible(text) for text in map(format_cell, row)] for row in rows]
         caption = "The dev score is that of the weights that were kept; while a run goes on, that of its last epoch."
         return Table(header, shown, "lllrlrrr", caption)
 
@@ -129,10 +129,3 @@ def describe_run(run: ReportedRun) -> tuple[object, ...]:
     else:
         steps, score = f"{last.get('step', 0)} of {last.get('steps', '?')}", scores[max(scores)] if scores else None
     return (settings.title, settings.option, settings.seed, run.state, steps, len(scores), score)
-
-
-def show(value: object) -> str:
-    """A cell of the summary."""
-    if value is None or isinstance(value, float):
-        return format_number(value, 4)
-    return str(value)

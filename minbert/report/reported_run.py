@@ -39,7 +39,7 @@ class ReportedRun:
         return read_json_object(path)
 
     def refresh(self) -> None:
-        """Read again what a run writes while it goes on. Raises InputError if the folder or its metrics are no more."""
+        """Read again what a run writes while it goes on. Raises InputError if the folder or its metrics are gone."""
         self.read_settings_file()
         # The order matters: a run may end in between, and then its log must be read after its metrics.
         finished = (self.folder / "metrics.json").exists()

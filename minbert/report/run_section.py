@@ -12,7 +12,7 @@ from minbert.report import pictures, scores
 from minbert.report.answers import Answers, read_answers
 from minbert.report.document import Block, Heading, Items, Paragraph, Picture, Table
 from minbert.report.figure_files import FigureFiles
-from minbert.report.formats import format_number, plural
+from minbert.report.formats import format_cell, format_number, plural
 from minbert.report.reported_run import ReportedRun
 from minbert.report.texts import cut, visible
 
@@ -115,7 +115,7 @@ class RunSection:
             header.append("loss")
         table = [mistake_row(answers, row) for row in chosen]
         self.files.write_table(str(self.folder / f"mistakes-{name}"), header, table)
-        shown = [[visible(" ".join(show(cell).split())) for cell in row] for row in table]
+        shown = [[visible(" ".join(format_cell(cell).split())) for cell in row] for row in table]
         looks = {"text": "t", "pair": "t", "label": "l", "id": "l"}
         alignment = "".join(looks.get(column, "l" if names and column == "prediction" else "r") for column in header)
         yield Table(header, shown, alignment, describe_mistakes(answers, len(rows), len(chosen)))
@@ -158,8 +158,3 @@ def mistake_row(answers: Answers, row: int) -> list[object]:
     if answers.losses is not None:
         cells.append(float(answers.losses[row]))
     return cells
-
-
-def show(value: object) -> str:
-    """A number with four digits, a text as it is."""
-    return f"{value:.4f}".replace("-", "−") if isinstance(value, float) else str(value)

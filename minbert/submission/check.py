@@ -35,7 +35,7 @@ def check_predictions(folder: Path, data: Path | None = None, complete: bool = F
 
     The rows are compared with the task files below `data`, else with those that the run in `folder` read, else with
     what is known of the published files. With `complete` the files of one form must all be there. Raises InputError if
-    `folder` or `data` is no folder, or if a file below `data` cannot be read.
+    `folder` or `data` is not a folder, or if a file below `data` cannot be read.
     """
     for path in filter(None, (folder, data)):
         if not path.is_dir():
@@ -69,7 +69,7 @@ def check_folder(folder: Path, data: Path | None, complete: bool, report: Report
 
 
 def data_of_run(folder: Path) -> Path | None:
-    """The folder with the data of the run in `folder`; None if it is no run folder, or the data are not there."""
+    """The folder with the data of the run in `folder`; None if it is not a run folder, or the data are not there."""
     if not (folder / "settings.json").exists():
         return None
     data = read_json_object(folder / "settings.json").get("data")

@@ -62,7 +62,7 @@ def hash_model(folder: Path) -> str:
 
 
 def hash_tokenizer(tokenizer: Tokenizer) -> str:
-    """Hash all that its tokenizer.json would hold. Encoding sets the truncation, which is no part of the tokenizer."""
+    """Hash all that its tokenizer.json would hold. Encoding sets the truncation, which is not part of the tokenizer."""
     return hash_text(json.dumps(json.loads(tokenizer.backend.to_str()) | {"truncation": None}))
 
 

@@ -5,7 +5,6 @@ Only the main process writes. On the other ranks every method does nothing.
 
 import contextlib
 import json
-import os
 import platform
 import re
 import shlex
@@ -28,7 +27,7 @@ from minbert.data.dataset import Dataset
 from minbert.data.predictions import KNOWN_FILES, own_path, write_predictions
 from minbert.data.task_file import SUFFIX, choose_tasks, is_task_file
 from minbert.errors import InputError, TrainingError, reason
-from minbert.files import make_folders, rename, sync, write_json
+from minbert.files import make_folders, rename, sync, temporary_path, write_json
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import NEW, Checkpoints, step_of
 from minbert.training.fingerprint import Fingerprint, changed
@@ -95,7 +94,7 @@ class RunFolder:
         values |= {"tasks": names} if self.settings.multitask else {"task": names[0]}
         values["task_files"] = self.task_files
         for _ in range(100):
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            temporary = temporary_path(self.path)
             new_parents = [parent for parent in temporary.parents if not parent.exists()]
             try:
                 make_folders(temporary.parent)

@@ -112,7 +112,7 @@ def read_run_settings(folder: Path) -> CommonSettings:
     saved = read_json_object(folder / "settings.json")
     copies = read_task_copies(folder, saved)
 
-    def find(name: Any) -> Any:  # what is no text is refused by read_settings
+    def find(name: Any) -> Any:  # read_settings refuses a value that is not a text
         return copies.get(name, name) if isinstance(name, str) else name
 
     if "tasks" in saved:

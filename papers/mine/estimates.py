@@ -79,4 +79,4 @@ def information_by_mine(model: SentenceModel, batches: Sequence[Batch]) -> torch
     first_stage.standardise(estimators, passes)
     draws = first_stage.draw(estimators, passes)
     first_stage.fit(estimators, draws, adam(estimators, lr=RATE))
-    return first_stage.measure(estimators, [z for batches in draws for z in batches[::10]])
+    return first_stage.measure(estimators, [z for one_draw in draws for z in one_draw[::10]])

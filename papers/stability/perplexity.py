@@ -207,7 +207,7 @@ def draw(args: argparse.Namespace, files: FigureFiles) -> None:
     check_models(args.runs)
     check_kept(args.runs)
     device = choose_device(args)
-    with no_warnings():  # the pooler, which the checkpoint may lack, is no part of the head
+    with no_warnings():  # the pooler, which the checkpoint may lack, is not part of the head
         model = MaskedLanguageModel.from_pretrained(args.runs[0].settings.model).to(device)
     text = list(split_text(load_text(args, args.runs[0], model), args.batch_size, device))
     (untuned,) = perplexities(model.bert, model, text)[:1]

@@ -6,8 +6,8 @@ parameters of the pretrained model, of a failed and of a successful run (equatio
   (m2)  g(α, β) = ‖∇_θ L(θ_p + α δ₁ + β δ₂)‖₂, with --gradient: Figure 13
 
 α and β go from -1.5 to 1.5 in 40 points each. L is the mean task loss over 128 training examples, without dropout.
-All parameters move, the classifier too. 0 and 1 are no points of this grid, so the three models are evaluated by
-themselves, and so is the straight line from θ_f to θ_s: the rise of the loss on it is the barrier. On the embedded
+All parameters move, the classifier too. The grid does not contain the points 0 and 1, so the three models are evaluated
+by themselves, and so is the straight line from θ_f to θ_s: the rise of the loss on it is the barrier. On the embedded
 sample (the study is in papers/stability/README.md):
 
     python -m papers.stability.surface studies-out/stability-sample/runs/rte-{devlin,ours}-seed0 --gradient

@@ -130,8 +130,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_ends_the_run(kind, text, t
         (["--lr", "-1"], "--lr must be at least 0"),
         (["--batch", "3"], "unrecognized arguments"),
         (["--device", "banana"], "invalid choice"),
-        (["--out", "/"], "is no folder"),
-        (["--out", __file__], "is no folder"),
+        (["--out", "/"], "is not a folder"),
+        (["--out", __file__], "is not a folder"),
     ],
 )
 def test_a_mistake_is_one_line(change, message, text, tmp_path, capsys):

@@ -44,6 +44,23 @@ def test_a_good_file_is_read(read):
     assert file.paper["smart"]["rte"] == {"mean": 72.23}
 
 
+def test_the_papers_numbers_are_those_of_the_files_own_runs(read):
+    text = GOOD + "[paper.smart.sts]\nmean = 60.5\n"
+    assert read(text).paper["smart"] == {"rte": {"mean": 72.23}, "sts": {"mean": 60.5}}
+    # sts alone is another run than sst5 and sts together, for which the paper has the number.
+    assert read(text, tasks=("rte", "sts")).paper["smart"] == {"rte": {"mean": 72.23}}
+
+
+def test_another_task_must_not_lack_what_a_method_sets_for_each_task(read):
+    text = "tasks = ['rte', 'cola']\n[methods.same-steps]\noption = 'finetune'\n"
+    text += "[methods.same-steps.rte]\nmax-steps = 9\n"
+    assert read(text, tasks=("mrpc",)).tasks == ["mrpc"]  # cola does without, and so can mrpc
+    text += "[methods.same-steps.cola]\nmax-steps = 8\n"
+    assert read(text, tasks=("cola",)).tasks == ["cola"]
+    with pytest.raises(InputError, match=r"--tasks mrpc: methods\.same-steps sets max-steps for rte, cola only"):
+        read(text, tasks=("cola", "mrpc"))
+
+
 def test_a_table_compares_each_method_with_its_own_baseline(read):
     text = GOOD.replace('compare_with = "plain"', 'compare_with = {plain = "smart"}')
     assert read(text).baselines == {"plain": "smart"}

@@ -110,6 +110,18 @@ def test_one_far_run_does_not_turn_the_spread_around(tmp_path):
     assert "smart varies more over the seeds than plain" in summarize_in_words(results, {"smart": "plain"})
 
 
+def test_comparisons_without_a_test_are_counted_apart(tmp_path):
+    """Constant scores on both sides, or one run on a side: Welch's test is undefined, so nothing is shown."""
+    scores = {"plain": [0.6] * 3, "m0": [0.9] * 3, "m1": [0.1] * 3, "m2": [0.7], "m3": [0.61, 0.5, 0.7]}
+    scores["m4"] = [0.59, 0.5, 0.7]
+    cells = [
+        make_cell([make_row(tmp_path, name, i, x) for i, x in enumerate(values)]) for name, values in scores.items()
+    ]
+    text = summarize(cells, dict.fromkeys(list(scores)[1:], "plain"))
+    assert "The 2 comparisons show no significant difference of the means after Holm's correction." in text
+    assert "3 comparisons cannot be tested: one run on a side, or no spread." in text
+
+
 @pytest.mark.parametrize("others, verb", [(5, "5 of them do"), (0, "")])
 def test_differences_by_ranks_are_counted(tmp_path, others, verb):
     """One run far below the others hides the difference of the means from Welch's test, but not that of the ranks."""
@@ -122,7 +134,7 @@ def test_differences_by_ranks_are_counted(tmp_path, others, verb):
     ]
     text = summarize(cells, dict.fromkeys(list(scores)[1:], "plain"))
     ranks = f"; by ranks (Mann-Whitney) {verb}" if verb else ""
-    start = "None of the 5 comparisons shows a significant difference of the means after Holm's correction"
+    start = "The 5 comparisons show no significant difference of the means after Holm's correction"
     assert f"{start}{ranks}." in text
 
 

@@ -62,8 +62,8 @@ def make_cells(folder: Path) -> list[Cell]:
                 scores[2] = {"plain": 0.5271, "smart": scores[2], "lnsr": None}[method]
             rows = [make_row(folder, method, seed, score, task) for seed, score in enumerate(scores)]
             paper = {"mean": 100 * (start + gain) + 1.5, "std": 100 * spread} if task == "rte" else {}
-            agreement = {"equal_to_all": 0.5, "pairwise": 0.8125, "fleiss_kappa": 0.625} if not cells else None
-            cells.append(make_cell(rows, paper=paper, agreement=agreement))
+            agreement = {"runs": 7, "equal_to_all": 0.5, "pairwise": 0.8125, "fleiss_kappa": 0.625}
+            cells.append(make_cell(rows, paper=paper, agreement=None if cells else agreement))
     return cells
 
 
