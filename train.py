@@ -8,17 +8,16 @@ python train.py --options                                             # lists th
 import os
 import sys
 
-import torch
-
 import sample
+from minbert.command_line import escape_unknown_characters
 from minbert.config import BertConfig
 from minbert.data.task_file import is_task_file
-from minbert.errors import InputError, Interrupted, TrainingError
+from minbert.errors import InputError, Interrupted, TrainingError, first_line
 from minbert.families import Family
 from minbert.hub import find_model
 from minbert.training.arguments import parse_settings
 from minbert.training.run import fine_tune
-from minbert.training.runtime import setup
+from minbert.training.runtime import is_out_of_memory, setup
 from minbert.training.settings import CommonSettings, Settings
 from minbert.training.signals import write_line
 from regularizers import build, describe
@@ -29,6 +28,7 @@ def main(
     argv: list[str], program: str = "train.py", cls: type[CommonSettings] = Settings, description: str = __doc__
 ) -> int:
     """Run the program, here or for multitask.py. Returns the exit status."""
+    escape_unknown_characters()
     try:
         if "--options" in argv:
             print(describe())
@@ -75,8 +75,10 @@ def family_of(model: str) -> Family:
 
 def one_line(error: Exception) -> str:
     """The message for an error that the user can correct. Another RuntimeError is a bug, and keeps its traceback."""
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return "out of memory: lower --batch-size or --max-length, or raise --accumulate"
+    if "compiler" in str(error).lower() and type(error).__module__.startswith("torch._"):
+        return f"--compile needs a compiler that torch can call: {first_line(error)}"
     if isinstance(error, InputError | TrainingError | OSError):
         return str(error)
     raise error

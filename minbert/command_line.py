@@ -48,12 +48,19 @@ def at_least(minimum: int) -> Callable[[str], int]:
 positive = at_least(1)
 
 
+def escape_unknown_characters() -> None:
+    """Print ± as \\xb1 where the terminal's encoding lacks it: a line of text must not end a run with an error."""
+    if hasattr(sys.stdout, "reconfigure"):  # None if the program was started with `>&-`
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def run_program(name: str, run: Callable[[], int | None]) -> int:
     """Call run() and return the exit status of a small program: what run() returns, or 0 for None.
 
     A mistake of the user is one line on stderr, and the status is 2. After Ctrl-C the status is 130. If standard output
     was closed (`| head`), it is 141 (128 + SIGPIPE), the usual status for that.
     """
+    escape_unknown_characters()
     try:
         status = run() or 0
         if sys.stdout is not None:  # it is None if the program was started with `>&-`

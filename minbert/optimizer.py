@@ -34,10 +34,15 @@ class AdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, correct_bias=True):
-        if not (lr >= 0 and 0 <= betas[0] < 1 and 0 <= betas[1] < 1 and eps >= 0 and weight_decay >= 0):
-            raise ValueError(f"AdamW: {lr=} {betas=} {eps=} {weight_decay=}: betas lie in [0, 1), the others are ≥ 0")
         defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, correct_bias=correct_bias)
         super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict) -> None:
+        """torch calls this for each group, also for the groups of `params`. The defaults are filled in."""
+        super().add_param_group(param_group)
+        lr, betas, eps, decay = (self.param_groups[-1][name] for name in ("lr", "betas", "eps", "weight_decay"))
+        if not (lr >= 0 and 0 <= betas[0] < 1 and 0 <= betas[1] < 1 and eps >= 0 and decay >= 0):
+            raise ValueError(f"AdamW: {lr=} {betas=} {eps=} {decay=}: betas lie in [0, 1), the others are ≥ 0")
 
     @torch.no_grad()
     def step(self) -> None:

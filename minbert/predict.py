@@ -19,6 +19,7 @@ BERT, RoBERTa, ALBERT or DistilBERT with its pretrained head. (RoBERTa's <mask> 
 """
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -113,6 +114,10 @@ def print_answers(args: argparse.Namespace) -> None:
     """Print the answers, or write them to --out."""
     if args.out is not None and args.out.exists():
         raise InputError(f"--out {args.out} exists: delete it or name another")
+    if args.out is not None and not os.access(args.out.parent, os.W_OK | os.X_OK):
+        raise InputError(
+            f"--out {args.out} cannot be written: {args.out.parent} is not a folder that can be written to"
+        )
     model = load_run(args.model).to(choose_device(args.device))
     ids, texts = read_texts(args, model.choose_task(args.task))
     answers = model.predict(texts, args.task)

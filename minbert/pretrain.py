@@ -13,6 +13,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from minbert.classifier import Output
-from minbert.command_line import Parser
+from minbert.command_line import Parser, run_program
 from minbert.data.dataset import Dataset
 from minbert.data.masking import MaskedDataset, Masking
 from minbert.data.readers import Example, Examples
@@ -31,8 +32,9 @@ from minbert.task import Batch
 from minbert.tokenizer import Tokenizer, load_tokenizer
 from minbert.training.checkpoint import Checkpoints
 from minbert.training.display import Display
+from minbert.training.lock import FolderLock
 from minbert.training.loop import Objective, fit
-from minbert.training.runtime import Runtime, setup
+from minbert.training.runtime import Runtime, is_out_of_memory, setup
 from minbert.training.settings import CommonSettings, Settings
 
 HELD_OUT = 20  # one line in 20 is held out
@@ -88,19 +90,24 @@ def train(
     folder: Path,
 ) -> None:
     """Train the model and save it in `folder`. A stopped call is continued from the checkpoint in FOLDER-checkpoint."""
-    states = folder.with_name(f"{folder.name}-checkpoint")
-    checkpoints = Checkpoints(states, minutes=settings.checkpoint_minutes, active=runtime.is_main)
+    checkpoints = Checkpoints(checkpoint_folder(folder), minutes=settings.checkpoint_minutes, active=runtime.is_main)
     model.bert.pooler.requires_grad_(False)  # masked language modelling does not train it, and DDP awaits each gradient
     objective = Objective(model, NoMethod()).to(runtime.device)
     fit(objective, text, evaluate, settings, runtime, display.show_row, checkpoints, show_step=display.show_step)
     if runtime.is_main:
         model.save(folder)
+        # Before the checkpoints are deleted: after a kill between the two, the same command must not train once more.
+        (folder / SETTINGS).unlink(missing_ok=True)
     checkpoints.remove()
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-checkpoint")
 
 
 @torch.no_grad()
 def score(model: MaskedLanguageModel, text: MaskedText, runtime: Runtime) -> tuple[float, float]:
-    """(mean loss, accuracy) over the masked tokens of a text, always the same ones."""
+    """(mean loss, accuracy) over the masked tokens of a text, always the same ones. Raises InputError for none."""
     model.eval()
     count, loss, correct = 0, 0.0, 0
     for masked, rows in text.epoch(0):
@@ -111,6 +118,8 @@ def score(model: MaskedLanguageModel, text: MaskedText, runtime: Runtime) -> tup
         loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         correct += int((logits.argmax(-1) == labels).sum())
         count += len(labels)
+    if not count:
+        raise InputError("the held-out lines have no token that can be masked: is this text?")
     return loss / count, correct / count
 
 
@@ -156,8 +165,14 @@ def text_digest(examples: Examples) -> str:
 
 
 def remember(folder: Path, settings: dict[str, str]) -> None:
-    """Write the settings of a run into its folder. Raises InputError if a stopped run there has others."""
+    """Write the settings of a run into its folder. Raises InputError if a stopped run there has others.
+
+    A new run deletes the checkpoints of an earlier run, whose folder the user has deleted.
+    """
     path = folder / SETTINGS
+    if not path.exists():
+        for checkpoint in Checkpoints(checkpoint_folder(folder)).files():
+            checkpoint.unlink()
     if path.exists() and (saved := read_json_object(path)) != settings:
         names = ", ".join(name for name in settings if saved.get(name) != settings[name])
         raise InputError(f"--out {folder}: a stopped run there has other settings ({names}); delete it or take another")
@@ -181,7 +196,7 @@ def pretrain(args: argparse.Namespace) -> None:
     shape = {"max_length": args.max_length, "batch_size": args.batch_size}
     text = MaskedText(Examples(examples.path, rows, []), tokenizer, **shape, seed=args.seed, epochs=args.epochs)
     test = MaskedText(held_out, tokenizer, **shape, seed=args.seed)
-    with setup(settings.device, settings.precision) as runtime:
+    with setup(settings.device, settings.precision) as runtime, ExitStack() as at_the_end:
         display = Display(text.steps, False, runtime.is_main, runtime.signals.output_closed)
 
         def evaluate(epoch: int) -> dict:
@@ -194,27 +209,36 @@ def pretrain(args: argparse.Namespace) -> None:
         display.print(f"before: held-out text: loss {before[0]:.4f}, accuracy {before[1]:.4f}")
         if runtime.is_main:
             args.out.mkdir(parents=True, exist_ok=True)
+            at_the_end.callback(FolderLock(args.out).release)
             remember(
                 args.out, {name: str(value) for name, value in vars(args).items()} | {"text": text_digest(examples)}
             )
             tokenizer.save(args.out)
         train(model, text, evaluate, settings, runtime, display, args.out)
-        if runtime.is_main:
-            (args.out / SETTINGS).unlink()
         display.close()
     if runtime.is_main:
         print(f"saved in {args.out}")
 
 
 def main(argv: list[str]) -> int:
+    """Run the program. Returns the exit status."""
+    return run_program("minbert.pretrain", lambda: run(argv))
+
+
+def run(argv: list[str]) -> int:
+    """Returns the exit status of training that ended early. Raises InputError."""
     try:
         pretrain(parse_arguments(argv))
     except Interrupted as error:
         print(f"minbert.pretrain: {error}: the same command continues the training", file=sys.stderr)
         return error.status
-    except (InputError, TrainingError, OSError) as error:
+    except TrainingError as error:
         print(f"minbert.pretrain: {error}", file=sys.stderr)
-        return 1 if isinstance(error, TrainingError) else 2
+        return 1
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise InputError("out of memory: lower --batch-size or --max-length") from None
+        raise
     return 0
 
 

@@ -126,7 +126,7 @@ def load_tokenizer(name_or_folder: str | Path) -> Tokenizer:
 
 
 def from_json(folder: Path) -> Backend:
-    """Read tokenizer.json. Raises InputError for what the library accepts and nobody wants: see tokenizer_file.py."""
+    """Read tokenizer.json. Raises InputError for tokens or steps that tokenizer_file.py refuses."""
     path = folder / "tokenizer.json"
     backend = Backend.from_file(str(path))
     values = read_json_object(path)

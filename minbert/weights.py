@@ -25,7 +25,7 @@ logger = logging.getLogger("minbert")
 
 CONVERT = (
     "If there are only pickled weights, convert them once on a machine that may run them: "
-    "load them with transformers and call save_pretrained(folder, safe_serialization=True)"
+    "load them with transformers' AutoModelForPreTraining and call save_pretrained(folder, safe_serialization=True)"
 )
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -71,7 +71,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def shard_files(index: Path) -> list[Path]:
-    """The shards that an index names. They must lie beside it: an index must not reach other folders."""
+    """The shards that an index names. They must lie in its folder: an index must not reach other folders."""
     files = read_json_object(index).get("weight_map")
     names = list(files.values()) if isinstance(files, dict) else [files]
     for name in names:
@@ -135,8 +135,9 @@ def save_model(model: nn.Module, folder: Path) -> None:
 
     With one task, its head has the family's published name and config.json has its labels: transformers reads it as a
     sequence classifier. With several tasks the heads are `classifier.<task>`. transformers does not know these, nor the
-    head for separately encoded sentences, nor two classes with one logit (minbert.export gives these two). config.json
-    then announces an encoder without a head.
+    head for separately encoded sentences, nor two classes with one logit (minbert.export gives these two), nor modules
+    that a method inserted, without which the head gives other answers. config.json then announces an encoder without a
+    head.
     """
     heads = {}
     for task, head in model.heads.items():
@@ -145,7 +146,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
         heads |= {f"{prefix}.weight": head.weight, f"{prefix}.bias": head.bias}
     family = model.bert.config.family
     first = model.tasks[0]
-    if len(model.tasks) == 1 and not first.separate and not first.one_logit:
+    inserted = any(is_inserted(name) for name in model.bert.state_dict())
+    if len(model.tasks) == 1 and not first.separate and not first.one_logit and not inserted:
         config = {"architectures": [f"{family.architectures}ForSequenceClassification"]} | label_fields(first)
         pooler = family.classifier_pooler
     else:

@@ -20,7 +20,6 @@ from minbert.task import Batch, Task
 from minbert.tokenizer import Tokenizer
 from minbert.training.inputs import Inputs, read_rows, size_of
 from minbert.training.settings import CommonSettings
-from minbert.training.step_lines import read_log
 from minbert.training.text_model import load_run, read_run_settings, tasks_of_run
 from regularizers import build
 from study.collect import make_row
@@ -79,10 +78,6 @@ class FinishedRun:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         return self.inputs.tokenizer(self.settings)
-
-    def log(self) -> list[dict]:
-        """The rows of log.jsonl: one for every ten steps."""
-        return read_log(self.folder)
 
     def pretrained(self) -> SentenceModel:
         """The model as it was before the first step: pretrained encoder, fresh heads, inserted modules. A new copy."""

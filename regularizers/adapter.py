@@ -26,7 +26,7 @@ Differences:
   D1  The paper's text says σ = 1e-2; its code (google-research/adapter-bert) and the report have 1e-3.
   D2  GELU is exact here. That code has its tanh approximation, and the report names no function.
   D3  The report does not say which parameters train. Here they are the same for all placements. The pooler is not one
-      of them, as in that code.
+      of them, as in that code, unless its weights are fresh because the checkpoint has none.
   D4  All tasks share the LayerNorms. In the paper each task is trained separately, with LayerNorms of its own. Joined
       with a method that stops them from training (adapter+lora, adapter+frozen), they do not train.
 In ALBERT, whose layers share their parameters, each depth has adapters of its own; the shared LayerNorms train.

@@ -39,7 +39,7 @@ class Method(nn.Module):
     # WEIGHTS: most pretrained weights do not train. HIDDEN_STATES: no hidden state changes. DROPOUT: dropout is off.
     freezes: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()  # what has to change in training; otherwise the method has no effect
-    kind: str | None = None  # in words
+    kind: str | None = None  # what it inserts, for the message that refuses two methods of one kind
 
     def attach(self, model: SentenceModel) -> None:
         """Called once, before training, with the pretrained weights in place: insert, freeze, remember θ₀."""
@@ -214,6 +214,11 @@ class Wrapper(nn.Module):
             return module
         self.base = module
         return self
+
+
+def has_dropout(model: SentenceModel) -> bool:
+    """Whether two passes of the model in training can differ."""
+    return any(module.p for module in model.modules() if isinstance(module, nn.Dropout))
 
 
 def unwrap(module: nn.Module) -> nn.Module:

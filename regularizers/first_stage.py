@@ -31,18 +31,22 @@ NEAR_THE_LIMIT = 0.8  # an estimate above this share of log B can hardly rise
 
 
 @torch.no_grad()
-def standardise(estimators: Estimators, passes: Passes) -> None:
-    """Measure mean and standard deviation of the states."""
-    count, total, squares = 0, 0.0, 0.0
+def standardise(estimators: Estimators, passes: Passes) -> list[int]:
+    """Measure mean and standard deviation of the states. Returns the sizes of the batches, [] if there are none."""
+    sizes, total, squares = [], 0.0, 0.0
     for states in passes():
         h = to_float32(states)
         total, squares = total + h.sum(0).cpu().double(), squares + h.square().sum(0).cpu().double()
-        count += len(h)
+        sizes.append(len(h))
+    if not sizes:
+        return sizes
+    count = sum(sizes)
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=1e-10).sqrt()
     mean, std = mean_over_ranks([mean.to(estimators.mean), std.to(estimators.std)])
     estimators.mean.copy_(mean)
     estimators.std.copy_(std)
+    return sizes
 
 
 @torch.no_grad()

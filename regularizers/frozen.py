@@ -2,8 +2,8 @@
 of Deep Bidirectional Transformers for Language Understanding.  Devlin et al., NAACL 2019, arXiv:1810.04805v2.
 
 Idea: the pretrained encoder does not change. A linear layer on the pooled [CLS] learns the task, and so does the pooler
-if it has fresh weights, because the checkpoint has none (the sample, DistilBERT). Dropout stays on in training, as in
-the course's code.
+if it has fresh weights, because the checkpoint has none (the sample, RoBERTa, DistilBERT). Dropout stays on in
+training, as in the course's code.
 
 Objective: the task loss alone, minimised over what is not pretrained: the head's W and b, and a fresh pooler.
 

@@ -13,8 +13,9 @@ BERT's small rates the factors stay within about one percent of 1, and most of t
 
 Symbols:  paper | code         | default         | where
           r     | self.r       | 0, so factor 1  | (m1)
-                | self.freezes | freeze=false    | freeze=true: BERT does not change, only r and the head train,
-                                                   and the default learning rate is that of adapters, 3e-4
+                | self.freezes | freeze=false    | freeze=true: BERT does not change, only r, the head and a
+                                                   fresh pooler train; the default learning rate is that of
+                                                   adapters, 3e-4
 
 Cost: no extra pass; D numbers for each layer and task, 9,216 a task with BERT-base.
 

@@ -39,7 +39,14 @@ from torch import Tensor
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
 from regularizers.base import HIDDEN_STATES, Method, check_choice, check_layer, check_not_negative
-from regularizers.perturbation import DROPOUT_MODES, SIZES, reference, scaled_noise, second_pass_from_layer
+from regularizers.perturbation import (
+    DROPOUT_MODES,
+    SIZES,
+    check_size_is_used,
+    reference,
+    scaled_noise,
+    second_pass_from_layer,
+)
 
 
 class Lnsr(Method):  # D5: it has the run's optimizer
@@ -52,17 +59,20 @@ class Lnsr(Method):  # D5: it has the run's optimizer
         *,
         weight: float = 1.0,
         layer: int = 1,
-        sigma: float = 1.5e-2,  # D2
+        sigma: float | None = None,  # D2
         noise: str = "absolute",
-        relative: float = 0.05,
+        relative: float | None = None,
         reduction: str = "token",
         dropout: str = "shared",
     ):
         super().__init__()
-        self.weight, self.layer, self.sigma, self.noise = weight, layer, sigma, noise
-        self.relative, self.reduction, self.dropout = relative, reduction, dropout
+        self.weight, self.layer, self.noise = weight, layer, noise
+        self.reduction, self.dropout = reduction, dropout
+        self.sigma = 1.5e-2 if sigma is None else sigma
+        self.relative = 0.05 if relative is None else relative
         check_not_negative(self, "weight", "sigma", "relative")
         check_choice(self, "noise", SIZES)
+        check_size_is_used(noise, sigma, relative)
         check_choice(self, "reduction", ("token", "sum"))
         check_choice(self, "dropout", DROPOUT_MODES)
 

@@ -25,7 +25,7 @@ Differences:
   D2  The paper trains one task at a time. Here all tasks share the pretrained weights, and each task has an A and a B
       of its own.
   D3  In the authors' code the head of RoBERTa has a hidden layer with fresh weights, which trains. Here its place has
-      BERT's pooler, which is pretrained and does not train.
+      BERT's pooler, which is pretrained and does not train. It trains if the checkpoint has none.
 In ALBERT, whose layers share their parameters, each depth has updates of its own. They cannot be merged into weights.
 """
 

@@ -28,6 +28,7 @@ from regularizers.base import (
     check_at_least_one,
     check_choice,
     check_not_negative,
+    has_dropout,
 )
 from regularizers.estimators import MARGINALS, Estimators, adam, is_distributed
 
@@ -98,13 +99,12 @@ class InformationMethod(Method):
         """
         if not self.weight:
             return
-        if not any(module.p for module in model.modules() if isinstance(module, nn.Dropout)):
+        if not has_dropout(model):
             log_once("%s: the model has no dropout, so the estimators learn the training examples by heart", self.name)
         model.train()
         for task, estimators in self.estimators.items():
-            self.check_size([len(batch) for batch in batches(task) if len(batch) >= SMALLEST_BATCH])
             passes = partial(self.pass_over, model, partial(batches, task))
-            first_stage.standardise(estimators, passes)
+            self.check_size(first_stage.standardise(estimators, passes))
             draws = first_stage.draw(estimators, passes)
             converged = first_stage.fit(estimators, draws, self.optimizer)
             first_stage.rehearse(estimators, passes, self.follow)

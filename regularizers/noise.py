@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from minbert.classifier import SentenceModel
 from regularizers.base import Method, Wrapper, check_choice, check_layer, check_not_negative
-from regularizers.perturbation import SIZES, scaled_noise
+from regularizers.perturbation import SIZES, check_size_is_used, scaled_noise
 
 
 class Noise(Method):
@@ -43,14 +43,16 @@ class Noise(Method):
     inserts = True
     neutral = {"relative": 0.0}
 
-    def __init__(self, *, layer: int = 1, noise: str = "relative", sigma: float | None = None, relative: float = 0.2):
+    def __init__(
+        self, *, layer: int = 1, noise: str = "relative", sigma: float | None = None, relative: float | None = None
+    ):
         super().__init__()
-        self.layer, self.noise, self.relative = layer, noise, relative  # D2
+        self.layer, self.noise = layer, noise
         self.sigma = 1.5e-2 if sigma is None else sigma
+        self.relative = 0.2 if relative is None else relative  # D2
         check_not_negative(self, "sigma", "relative")
         check_choice(self, "noise", SIZES)
-        if sigma is not None and noise == "relative":
-            raise ValueError("sigma is the size of absolute noise: set noise=absolute, too")
+        check_size_is_used(noise, sigma, relative)
 
     def attach(self, model: SentenceModel) -> None:
         check_layer(self.layer, model)

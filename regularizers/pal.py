@@ -16,9 +16,9 @@ Symbols:  paper | code         | default           | where
           m     | self.size    | 204, low-rank 100 | (m2)
           heads | self.heads   | 12, see D2        | (m3)
                 | self.out_act | none, see D2      | (m2)
-                | self.freezes | freeze=false      | freeze=true: BERT does not change, only the inserted modules
-                                                     and the head train; the default learning rate is that of
-                                                     adapters, 3e-4
+                | self.freezes | freeze=false      | freeze=true: BERT does not change, only the inserted modules,
+                                                     the head and a fresh pooler train; the default learning rate
+                                                     is that of adapters, 3e-4
           Fresh weights are drawn as BERT's were, N(0, 0.02²), and biases are 0.
 
 Cost: no extra pass. For BERT-base, each task has 1,819,836 parameters (PAL) or 1,853,616 (low-rank).
@@ -44,7 +44,7 @@ class Pal(Method):
     inserts = True
     neutral = None
     needs = (HIDDEN_STATES,)
-    kind = "a branch beside each layer"
+    kind = "a branch parallel to each layer"
 
     def __init__(self, *, size: int = 204, heads: int = 12, out_act: str | None = None, freeze: bool = False):  # D2
         super().__init__()

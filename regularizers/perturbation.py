@@ -54,6 +54,14 @@ def scaled_noise(x: Tensor, real: Tensor, size: str, sigma: float, relative: flo
     return relative * lengths * noise
 
 
+def check_size_is_used(size: str, sigma: float | None, relative: float | None) -> None:
+    """Raise ValueError for a number that noise of this size does not read. None: the user has not set it."""
+    if size == "relative" and sigma is not None:
+        raise ValueError("sigma is the size of absolute noise: set noise=absolute, too")
+    if size == "absolute" and relative is not None:
+        raise ValueError("relative is the size of relative noise: set noise=relative, too")
+
+
 def reference(model: SentenceModel, batch: Batch, clean: Output, dropout: str) -> Output:
     """The pass to perturb and to compare with: the clean pass, or one more pass without dropout."""
     if dropout != "off":

@@ -21,11 +21,11 @@ Differences:
   D2  Regression has the squared difference, halved as the divergence is. The authors' code does not halve it.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from minbert.classifier import Output, SentenceModel
 from minbert.task import Batch
-from regularizers.base import DROPOUT, Method, check_not_negative
+from regularizers.base import DROPOUT, Method, check_not_negative, has_dropout
 
 
 class RDrop(Method):
@@ -38,7 +38,7 @@ class RDrop(Method):
         check_not_negative(self, "weight")
 
     def attach(self, model: SentenceModel) -> None:
-        if self.weight and not any(module.p for module in model.modules() if isinstance(module, nn.Dropout)):
+        if self.weight and not has_dropout(model):
             raise ValueError("the model has no dropout, so its two passes would be equal: set --dropout 0.1")
 
     def penalty(self, model: SentenceModel, batch: Batch, clean: Output) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from minbert.command_line import Parser, is_utf8, positive
+from minbert.command_line import Parser, escape_unknown_characters, is_utf8, positive
 from minbert.errors import InputError, Interrupted
 from minbert.report.requirements import check_libraries
 from minbert.training.inputs import Inputs
@@ -32,6 +32,7 @@ from study.study_file import Overrides
 
 def main(argv: list[str]) -> int:
     """Run the program. Returns the exit status."""
+    escape_unknown_characters()
     try:
         args = make_parser().parse_args(argv)
         if args.out == "":

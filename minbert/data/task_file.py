@@ -21,7 +21,8 @@ REQUIRED = ("name", "train", "dev", "text", "label", "metrics")
 OF_REGRESSION = ("pearson", "spearman")
 OF_TWO_CLASSES = ("f1", "mcc")
 SUFFIX = ".toml"
-RESERVED = ("base", "dense", "out_proj", "published")  # names inside a saved model, and of a model that has no task
+# Names inside a saved model, of the parameters without weight decay, and of a model that has no task.
+RESERVED = ("base", "bias", "dense", "out_proj", "published")
 
 
 def is_task_file(name: str) -> bool:

@@ -72,7 +72,7 @@ class Checkpoints:
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(tensors, temporary, metadata={"values": values})
             # The rename happens completely or not at all, also if the power fails. The checksum in the name finds
-            # blocks that were changed later, or that a disk lost in spite of its promise.
+            # blocks that were changed later, or that a disk lost although it had reported them as written.
             rename(temporary, self.folder / f"{number:06}-step{step}-{sha256(temporary)}.safetensors")
         except (OSError, SafetensorError) as error:
             failed = f"the checkpoint of step {step} cannot be written to {self.folder}"
@@ -140,7 +140,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Raises SafetensorError, ValueError, TypeError, KeyError or RecursionError for a file of another form."""
     with safe_open(path, "pt") as file:
         values = json.loads(file.metadata()["values"])
-    return load_file(path), values
+    # load_file maps the file. The optimizer keeps these tensors, and later the file is deleted, which Windows refuses
+    # for a mapped file.
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}, values
 
 
 def number_of(path: Path) -> int:

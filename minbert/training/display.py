@@ -18,7 +18,7 @@ class Display:
 
     def __init__(self, total_steps: int, show_tasks: bool, active: bool, output_closed: Callable[[], object]):
         self.show_tasks, self.active, self.output_closed = show_tasks, active, output_closed
-        hidden = not (active and sys.stderr.isatty())
+        hidden = not (active and sys.stderr is not None and sys.stderr.isatty())
         self.bar = tqdm(total=total_steps, unit="step", disable=hidden, dynamic_ncols=True)
         self.last_change = time.monotonic()
 
@@ -29,6 +29,8 @@ class Display:
 
     def write(self, text: str) -> None:
         self.last_change = time.monotonic()
+        if sys.stdout is None:  # the program was started with `>&-`
+            return
         try:
             tqdm.write(text)
             sys.stdout.flush()

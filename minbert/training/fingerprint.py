@@ -26,7 +26,7 @@ def take_fingerprint(
     tokenizer: Tokenizer,
     inputs: Inputs,
 ) -> Fingerprint:
-    """Hash everything. `precision` is what --precision auto meant here. What runs of a process share is hashed once.
+    """Hash everything. `precision` is what --precision auto meant here. Runs of one process share the hash of a file.
 
     Raises InputError if the model cannot be read.
     """

@@ -1,11 +1,16 @@
 """FolderLock: one process at a time works on a run folder, and it notices if its folder goes away."""
 
+import errno
+import logging
 import os
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from minbert.errors import InputError
+
+logger = logging.getLogger("minbert")
 
 try:
     import fcntl
@@ -13,6 +18,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 NAME = ".lock"
+UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre without -o flock, NFS without a lock daemon
 
 
 class FolderLock:
@@ -22,12 +28,12 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, seconds: float = 1.0):
-        """Raises InputError if another process still has the lock after `seconds`. (is_locked has it for a moment.)"""
+        """Raises InputError if another process still has the lock after `seconds`; is_locked has it for a moment."""
         self.folder, self.path, end = folder, folder / NAME, time.monotonic() + seconds
         while True:
             self.file = self.path.open("ab")  # for writing: NFS locks no other files
-            # The process that had the lock before removes the file when it ends. Then this one is a file without a
-            # name, which would lock nobody out.
+            # The process that had the lock before removes the file when it ends. The file that was opened here then has
+            # no name any more, and its lock would keep no other process out.
             if lock(self.file.fileno()) and self.is_ours():
                 return
             self.file.close()
@@ -71,4 +77,14 @@ def lock(descriptor: int, shared: bool = False) -> bool:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            warn_of_no_locks()
     return True
+
+
+@cache
+def warn_of_no_locks() -> None:
+    """Once for each process."""
+    logger.warning("this file system has no locks: two processes on one run folder would not notice each other")

@@ -188,8 +188,9 @@ def backward(
         # The ranks are the outer division of the rows: rank 0 gets shards 0 .. accumulate-1.
         own_rows, weight = shard_rows(rows, runtime.rank * settings.accumulate + micro, shards)
         # Each micro-batch has its own seed; otherwise all of them would draw the same dropout masks. While the CPU
-        # collates (half a millisecond), a GPU still computes the previous step. A step waits for the GPU in two cases
-        # only: in fp16 (did a gradient overflow?), and with MINE on several ranks.
+        # collates (half a millisecond), a GPU still computes the previous step. A step waits for the GPU in four
+        # cases only: in fp16 (did a gradient overflow?), with MINE on several ranks, with R4F (its SVD), and where
+        # --record reads a gradient.
         batch = dataset.collate(own_rows, seed=derive_seed(settings.seed, step, micro, runtime.rank))
         is_last = micro == settings.accumulate - 1
         with runtime.average_gradients_if(is_last, wrapped):

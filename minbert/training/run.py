@@ -15,7 +15,7 @@ from minbert.training.display import Display, describe_kept_epoch, describe_scor
 from minbert.training.evaluation import Evaluator
 from minbert.training.fingerprint import take_fingerprint
 from minbert.training.gradients import check_recording
-from minbert.training.inputs import Inputs, splits_to_predict, without_test_file
+from minbert.training.inputs import Inputs, without_test_file
 from minbert.training.loop import Objective, fit
 from minbert.training.run_folder import RunFolder, check_out_folder
 from minbert.training.runtime import Runtime, compile_layers
@@ -93,7 +93,7 @@ def fine_tune(
         folder.save_model(model, tokenizer)
         frozen = is_frozen(model)
         for task in tasks:
-            for split in splits_to_predict(task, settings):
+            for split in [name for name in data[task.name] if name != "train"]:
                 logits = evaluator.logits(task.name, split)
                 folder.save_predictions(data[task.name][split], split, logits, frozen)
         totals |= sizes | {"peak_memory_bytes": runtime.peak_memory(), "method": method.report()}
@@ -171,7 +171,7 @@ def describe_skipped_rows(examples: Examples) -> str:
 
 
 def finish(folder: RunFolder, display: Display, settings: CommonSettings, history: list[dict], totals: dict) -> None:
-    """Write metrics.json, which makes the run complete, and print the line that everybody reads.
+    """Write metrics.json, which makes the run complete, and print the last lines, with the score.
 
     The scores are those of the epoch whose weights are kept.
     """

@@ -30,6 +30,7 @@ from minbert.errors import InputError, TrainingError, reason
 from minbert.files import make_folders, rename, sync, temporary_path, write_json
 from minbert.tokenizer import Tokenizer
 from minbert.training.checkpoint import NEW, Checkpoints, step_of
+from minbert.training.complete_run import close_complete_run
 from minbert.training.fingerprint import Fingerprint, changed
 from minbert.training.lock import NAME as LOCK
 from minbert.training.lock import FolderLock
@@ -46,7 +47,7 @@ UNKNOWN_OF_RUN = (
     "tokens_per_second history"
 ).split()
 UNKNOWN_OF_TASK = "score metrics majority failed failure steps train_loss".split()
-TEMPORARY_NAME = re.compile(r"\.(.+)\.\d+")  # as write_file in minbert/files.py makes it
+TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{8}")  # as temporary_path in minbert/files.py makes it
 
 
 def check_out_folder(settings: CommonSettings) -> None:
@@ -72,6 +73,9 @@ class RunFolder:
         elif self.active:
             self.create(config, fingerprint)
         self.lock = FolderLock(self.path) if self.active else None
+        if self.active and settings.resume and (self.path / "metrics.json").exists():
+            self.lock.release()  # another process has completed the run while this one read the data
+            raise InputError(f"--resume {self.path}: {close_complete_run(self.path)}")
         if self.active:
             for path in unfinished_files(self.path, settings):
                 path.unlink()
@@ -249,9 +253,9 @@ class RunFolder:
 
 
 def unfinished_files(folder: Path, settings: CommonSettings) -> Iterator[Path]:
-    """What a killed run left under temporary names: .NAME.<process>, where NAME is a file that runs write.
+    """What a killed run left under temporary names: .NAME.<8 random digits>, where NAME is a file that runs write.
 
-    The user's own hidden files are none of these.
+    The user's own hidden files are not among them.
     """
     written = {"log.jsonl", "gradients.jsonl", "metrics.json", "trained.safetensors", *KNOWN_FILES}
     for task in settings.chosen_tasks:

@@ -92,7 +92,10 @@ class Runtime:
             torch.mps.synchronize()
 
     def peak_memory(self) -> int:
-        """The peak in bytes: allocated on the GPU, or resident in this process; 0 if the system does not tell."""
+        """The peak in bytes: of this run's tensors on the GPU, or of the process in RAM; 0 if the system does not tell.
+
+        A process that makes several runs (study/) has one peak in RAM, that of its largest run so far.
+        """
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         try:
@@ -104,6 +107,8 @@ class Runtime:
 
     def __enter__(self) -> "Runtime":
         self.signals.__enter__()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         return self
 
     def __exit__(self, kind=None, *_) -> None:
@@ -245,3 +250,8 @@ def compile_layers(model: nn.Module, backend: str = "inductor") -> None:
     """Compile each layer in place. No parameter is renamed, and second passes reuse the compiled layers."""
     for layer in model.bert.layers:
         layer.compile(backend=backend, dynamic=True)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a tensor was too large for the GPU or for the RAM."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -13,7 +13,7 @@ from minbert.schedules import SCHEDULES
 from minbert.task import Task
 from minbert.training.setting_fields import check_range, format_flag, setting
 
-# The settings.json of an older run lacks these. Their defaults are how it was made.
+# The settings.json of an older run lacks these. The run was made with their defaults.
 NEW_SETTINGS = ("record", "record_every", "dev_size")
 
 
@@ -127,6 +127,8 @@ class CommonSettings:
             raise InputError("--epochs and --max-steps both set the length of the run: give one of them")
         if self.record_every is not None and not self.record:
             raise InputError("--record-every has no effect without --record")
+        if self.checkpoint_steps is not None and self.save == "none":
+            raise InputError("--checkpoint-steps has no effect with --save none")
         if self.record and self.compile:
             raise InputError("--record gradients does not work with --compile: leave one of them out")
         if self.compile and self.max_length % 8:

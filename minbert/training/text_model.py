@@ -54,8 +54,11 @@ class TextModel:
     def predict(self, texts: Sequence[Text], task: str | None = None, batch_size: int = 32) -> list[Answer]:
         """One answer for each text. A model of several tasks needs the name of one.
 
-        Raises InputError for an unknown task, and for a pair where the task has single sentences or the reverse.
+        Raises InputError for a text that is not in a list, for an unknown task, and for a pair where the task has
+        single sentences or the reverse.
         """
+        if isinstance(texts, str):
+            raise InputError(f"predict takes a list of texts: predict([{texts[:40]!r}])")
         chosen = self.choose_task(task)
         rows = [Example(str(i), *split_text(text), label=None) for i, text in enumerate(texts)]
         if not rows:
@@ -158,7 +161,7 @@ def split_text(text: Text) -> tuple[str, str | None]:
 
 
 def fit_to_texts(task: Task, rows: Sequence[Example]) -> Task:
-    """The task, if its texts are of its kind. A model of transformers does not tell, so it takes either kind.
+    """The task, if its texts are of its kind. A model of transformers does not say which, so it takes both kinds.
 
     Raises InputError for a pair where the task has single sentences, or the reverse.
     """

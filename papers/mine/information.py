@@ -28,6 +28,8 @@ Differences:
       networks learn the examples by heart, and the estimate stands at log B (regularizers/mine.py, D3).
   D4  MINE compares projections of the states to 16 dimensions, with all pairs of a batch as marginals (mine.py, D4 and
       D5). The estimate is the mean over held-out batches: a tenth that the networks do not learn from.
+      The fit stops by this tenth, and each pair keeps the parameters that are best on it, so the estimate is a little
+      too high: where mine.py measured it (D3), by about .1 nats.
   D5  The five channels are drawn once, and are the same for all layers and all models.
   D6  The networks are fitted to each model anew. The paper does not say whether its networks are those of the training.
 """

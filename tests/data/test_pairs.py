@@ -8,9 +8,10 @@ import torch
 from support.factories import CPU, make_batch, make_dataset, make_model
 
 from minbert import weights
-from minbert.classifier import features
+from minbert.classifier import SentenceModel, features
 from minbert.data.task_file import choose_tasks
 from minbert.data.tasks import TASKS
+from minbert.errors import InputError
 from minbert.training.evaluation import predict_logits
 from regularizers import build
 
@@ -153,3 +154,14 @@ def test_config_json_names_no_classifier_that_transformers_could_not_build(tmp_p
     ):
         weights.save_model(make_model(*tasks), tmp_path / name / tasks[0].name)
         assert read_json(tmp_path / name / tasks[0].name / "config.json")["architectures"] == [name]
+
+
+def test_config_json_names_no_classifier_whose_head_needs_inserted_modules(tmp_path, read_json):
+    """Without its adapters the head would give other answers."""
+    for option, name in (("adapter", "BertModel"), ("lora", "BertModel"), ("mixout", "BertForSequenceClassification")):
+        model = make_model(TASKS["rte"])
+        build(option).attach(model)
+        weights.save_model(model, tmp_path / option)
+        assert read_json(tmp_path / option / "config.json")["architectures"] == [name]
+    with pytest.raises(InputError, match="for a run's head, name the run's folder"):
+        SentenceModel.from_pretrained(tmp_path / "adapter")

@@ -63,6 +63,7 @@ def test_tasks_of_the_table_and_of_files_are_chosen_together(tmp_path):
         ({"name": '"type"'}, "name 'type' has another meaning inside a model"),
         ({"name": '"keys"'}, "name 'keys' has another meaning"),
         ({"name": '"dense"'}, "name 'dense' has another meaning"),
+        ({"name": '"bias"'}, "name 'bias' has another meaning"),
         ({"name": '"published"'}, "name 'published' has another meaning"),
         ({"name": "3"}, "name must be a text in quotes, not 3"),
         ({"text": '["a", "b", "c"]'}, "text must be a list of one to 2 texts"),

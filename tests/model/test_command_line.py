@@ -3,6 +3,7 @@
 And how a small program ends.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -101,6 +102,15 @@ sys.exit(run_program("x", lambda: print({text})))
         process.stdout.close()
         process.stdin.close()
         assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+def test_a_character_that_the_output_cannot_encode_is_escaped():
+    program = (
+        "import sys; from minbert.command_line import run_program; sys.exit(run_program('x', lambda: print('1 ± 2')))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"1 \\xb1 2\n")
 
 
 def test_a_small_program_works_without_standard_output():

@@ -137,6 +137,8 @@ def test_each_parameter_counts_its_own_steps():
 def test_adamw_refuses_settings_out_of_range(setting):
     with pytest.raises(ValueError, match="betas lie in"):
         AdamW([nn.Parameter(torch.zeros(1))], **setting)
+    with pytest.raises(ValueError, match="betas lie in"):  # of one group
+        AdamW([{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.ones(1))], **setting}])
 
 
 def test_adamw_takes_settings_at_the_edge():

@@ -10,6 +10,7 @@ import torch
 
 import train
 from minbert.errors import InputError
+from minbert.training.step_lines import read_log
 from papers.finished_run import FinishedRun
 from papers.lnsr.curves import (
     DEV_LOSS,
@@ -104,7 +105,7 @@ def test_the_panels_have_the_curves_of_the_longest_runs(lengths):
     assert [list(curve) for curve in panels[SCORE]] == [[1, 2], [1, 2]]
     for curve, loss, run in zip(panels[SCORE], panels[LOSS], lengths[1:], strict=True):
         assert curve[2] == pytest.approx(100 * run.score)
-        assert loss == {row["step"]: row["loss"] for row in run.log()} and max(loss) == 4
+        assert loss == {row["step"]: row["loss"] for row in read_log(run.folder)} and max(loss) == 4
 
 
 def test_a_run_without_a_log_and_runs_of_two_tasks_are_refused(runs, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from minbert.report.picture_style import new_figure
+from minbert.training.step_lines import read_log
 from papers.finished_run import FinishedRun, study_row
 from papers.stability import failed_runs, loss_and_score
 from papers.stability.failed_runs import LOSS, SCORE, draw_group, guesses, majority, read_curves
@@ -26,7 +27,7 @@ def read_table(path) -> list[dict]:
 
 
 def test_curves_are_those_of_log_and_metrics(runs):
-    curves, log = read_curves(runs[0]), runs[0].log()
+    curves, log = read_curves(runs[0]), read_log(runs[0].folder)
     assert curves[LOSS] == {line["step"]: line["loss"] for line in log} and list(curves[LOSS]) == [2]
     assert curves[SCORE] == {1: pytest.approx(100 * runs[0].score)}
 

@@ -1,6 +1,7 @@
 """multitask.py as a user runs it, on tiny files in the course's form."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,26 @@ def test_a_tasks_weight_scales_its_loss_and_no_penalty():
         assert torch.equal(terms["task"], again["task"])
         assert weighted.item() == pytest.approx((factor * terms["task"] + terms["one"]).item())
         assert loss.item() == pytest.approx((terms["task"] + terms["one"]).item())
+
+
+@pytest.mark.parametrize("appears", [True, False])
+def test_a_test_file_that_changes_during_training_changes_nothing(flags, course, tmp_path, monkeypatch, appears):
+    """A run predicts what it has read at the start."""
+    data, aside, fit = tmp_path / "data", tmp_path / "aside.csv", run.fit
+    shutil.copytree(course, data)
+    file = data / "sts-test-student.csv"
+    start, end = (aside, file) if appears else (file, aside)
+    if appears:
+        file.rename(aside)
+
+    def move(*arguments):
+        start.rename(end)
+        return fit(*arguments)
+
+    monkeypatch.setattr(run, "fit", move)
+    assert multitask.main([*flags, "--data", str(data), "--max-steps", "3", "--predict", "test"]) == 0
+    predicted = (tmp_path / "run" / "predictions" / "sts-test-output.csv").exists()
+    assert predicted == (not appears)
 
 
 def test_task_weights_reach_the_objective(flags, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from minbert.errors import InputError
 from minbert.metrics import probabilities
 from minbert.tokenizer import load_tokenizer
 from minbert.training.settings import NEW_SETTINGS
-from minbert.training.text_model import TextModel
+from minbert.training.text_model import TextModel, load_run
 
 RUN = "--batch-size 16 --max-length 32 --max-steps 8 --lr 1e-2 --device cpu --precision fp32".split()
 PAIR = ("red red red", "red")
@@ -161,6 +161,17 @@ def test_flags_may_stand_before_the_text(run, capsys):
     assert "unrecognized arguments: --tsk" in capsys.readouterr().err
 
 
+def test_a_single_text_is_not_read_letter_by_letter(run):
+    with pytest.raises(InputError, match=r"predict takes a list of texts: predict\(\['a bird slept \.'\]\)"):
+        load_run(run).predict("a bird slept .")
+
+
+def test_a_missing_folder_of_the_output_is_named_before_anything_is_read(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minbert.predict.load_run", lambda _: pytest.fail("the model was read"))
+    assert predict.main([str(run), "a", "b", "--out", str(tmp_path / "nofolder" / "o.csv")]) == 2
+    assert f"{tmp_path / 'nofolder'} is not a folder" in capsys.readouterr().err
+
+
 def test_an_existing_file_is_not_overwritten(run, tmp_path, capsys):
     texts = tmp_path / "texts.txt"
     texts.write_text("red\tgreen\n")
@@ -187,7 +198,7 @@ def test_a_table_is_not_read_as_lines_of_text(run, tmp_path, capsys):
         (["RUN", "a", "b", "--task", "cola"], "the model has no task 'cola': rte"),
         (
             ["RUN", "a", "b", "--out", "/nowhere/x.csv"],
-            "--out /nowhere/x.csv cannot be written: No such file or directory",
+            "--out /nowhere/x.csv cannot be written: /nowhere is not a folder",
         ),
         (["RUN", "a", "--mask", "b"], "a text has no effect with --mask"),
         (["/tmp/nowhere", "a"], "/tmp/nowhere is neither a run folder (no settings.json) nor a saved model"),

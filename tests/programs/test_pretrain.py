@@ -1,6 +1,7 @@
 """minbert.predict --mask and minbert.pretrain, with the sample's model."""
 
 import itertools
+import shutil
 import signal
 
 import pytest
@@ -13,6 +14,7 @@ from minbert import predict, pretrain
 from minbert.errors import Interrupted
 from minbert.mlm import MaskedLanguageModel
 from minbert.tokenizer import Tokenizer, load_tokenizer
+from minbert.training.lock import FolderLock
 from sample.corpus import pairs
 
 
@@ -156,3 +158,54 @@ def test_a_text_of_few_lines_is_refused(tmp_path, capsys):
     (tmp_path / "few.txt").write_text("one line\n\nanother\n")
     assert pretrain.main(arguments(tmp_path / "few.txt", tmp_path / "out")) == 2
     assert "2 lines of text are too few, 20 are needed" in capsys.readouterr().err
+
+
+def test_lines_without_a_word_are_refused(tmp_path, capsys):
+    """[SEP] is never masked, so there is nothing to score."""
+    (tmp_path / "odd.txt").write_text("[SEP]\n" + "a bird slept .\n" * 19)
+    assert pretrain.main(arguments(tmp_path / "odd.txt", tmp_path / "out")) == 2
+    assert "the held-out lines have no token that can be masked" in capsys.readouterr().err
+
+
+def test_a_new_run_does_not_go_on_from_the_checkpoint_of_a_deleted_one(text, tmp_path, monkeypatch, capsys):
+    score, calls = pretrain.score, []
+
+    def stop_in_the_second_epoch(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Interrupted(signal.SIGTERM)
+        return score(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "score", stop_in_the_second_epoch)
+        assert pretrain.main(arguments(text, tmp_path / "out")) == 143
+    assert list((tmp_path / "out-checkpoint").iterdir())
+    shutil.rmtree(tmp_path / "out")
+    for name in ("out", "fresh"):
+        assert pretrain.main(arguments(text, tmp_path / name, "--lr", "3e-3")) == 0
+    new, fresh = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "fresh"))
+    assert all(torch.equal(tensor, new[name]) for name, tensor in fresh.items())
+
+
+def test_one_process_at_a_time_works_on_a_folder(text, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    lock = FolderLock(tmp_path / "out")
+    assert pretrain.main(arguments(text, tmp_path / "out")) == 2
+    assert "another process is at work on this run" in capsys.readouterr().err
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    "error, status, message",
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "out of memory: lower --batch-size"),
+    ],
+)
+def test_it_ends_with_one_line(error, status, message, text, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pretrain, "fit", fail)
+    assert pretrain.main(arguments(text, tmp_path / "out")) == status
+    assert f"minbert.pretrain: {message}" in capsys.readouterr().err

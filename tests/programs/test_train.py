@@ -254,3 +254,11 @@ def test_a_run_asks_the_model_hub_for_its_family_and_for_its_files(arguments, mo
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert train.main([*arguments, "--model", "owner/model", "--max-steps", "1"]) == 0
     assert asked == ["owner/model"] * 2
+
+
+def test_a_missing_compiler_is_one_line_and_another_error_of_torch_keeps_its_traceback():
+    kind = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
+    text = train.one_line(kind("InvalidCxxCompiler: No working C++ compiler found in ...: (None, 'g++')\nmore"))
+    assert text.startswith("--compile needs a compiler that torch can call: InvalidCxxCompiler") and "\n" not in text
+    with pytest.raises(kind, match="LoweringException"):
+        train.one_line(kind("LoweringException: shapes"))

@@ -66,7 +66,7 @@ def test_the_penalty_is_zero_without_noise_and_grows_as_the_square_of_sigma():
 @pytest.mark.parametrize("noise", ["absolute", "relative"])
 def test_only_the_layers_from_b_run_again_and_both_sides_have_a_gradient(noise):
     """The size of the noise has no gradient."""
-    method = Lnsr(layer=3, sigma=0.5, noise=noise)
+    method = Lnsr(layer=3, noise=noise, **{"sigma" if noise == "absolute" else "relative": 0.5})
     model, batch, clean = clean_pass(0.0)
     calls = []
     for number, block in enumerate(model.bert.layers, start=1):
@@ -77,7 +77,7 @@ def test_only_the_layers_from_b_run_again_and_both_sides_have_a_gradient(noise):
     (gradient,) = torch.autograd.grad(penalty, x, retain_graph=True)
     h = x.detach().requires_grad_()
     torch.manual_seed(2)
-    z = scaled_noise(h.detach(), batch.attention_mask, noise, 0.5, 0.05)
+    z = scaled_noise(h.detach(), batch.attention_mask, noise, 0.5, 0.5)
     noisy = model.bert.layers[2](h + z, expand_attention_mask(batch.attention_mask))
     plain = model.bert.layers[2](h, expand_attention_mask(batch.attention_mask))
     real = batch.attention_mask
@@ -99,6 +99,7 @@ def test_independent_masks_are_new_only_from_the_perturbed_layer_on():
 @pytest.mark.parametrize(
     "setting, message",
     [
+        ("relative=0.1", "relative is the size of relative noise: set noise=relative, too"),
         ("noise=loud", "noise must be one of absolute, relative, not loud"),
         ("reduction=mean", "reduction must be one of token, sum, not mean"),
         ("dropout=on", "dropout must be one of shared, independent, off, not on"),

@@ -39,9 +39,11 @@ def test_noise_of_size_zero_inserts_nothing(settings):
     assert [name for name, _ in model.named_modules()] == names
 
 
-def test_a_sigma_without_absolute_noise_is_refused():
+def test_a_size_that_the_noise_does_not_read_is_refused():
     with pytest.raises(InputError, match="--set noise: sigma is the size of absolute noise: set noise=absolute, too"):
         build("noise", ["noise.sigma=0.1"])
+    with pytest.raises(InputError, match="--set noise: relative is the size of relative noise: set noise=relative"):
+        build("noise", ["noise.noise=absolute", "noise.relative=0.1"])
 
 
 def test_a_size_that_is_no_choice_is_refused():

@@ -21,6 +21,7 @@ import train
 from benchmarks.faults import kill_until_done, results
 from minbert import tokenizer, weights
 from minbert.errors import Interrupted
+from minbert.files import temporary_path
 from minbert.training import inputs, run_folder
 from minbert.training.evaluation import Evaluator
 from minbert.training.lock import FolderLock, is_locked
@@ -171,7 +172,7 @@ def test_a_resumed_run_repeats_no_line_of_the_log_and_drops_a_half_written_one(s
 
 
 def test_a_resumed_run_removes_what_a_killed_one_left_unfinished(stopped):
-    unfinished, own = stopped / ".metrics.json.17", stopped / ".notes.txt.17"
+    unfinished, own = temporary_path(stopped / "metrics.json"), temporary_path(stopped / "notes.txt")
     for path in (unfinished, own):
         path.touch()
     assert train.main(["--resume", str(stopped)]) == 0

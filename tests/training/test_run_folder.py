@@ -1,18 +1,22 @@
 """The run folder: nothing is written into a folder that is gone, and nothing of the user's is removed."""
 
+import errno
 import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from support.factories import CONFIG, CPU
-from support.run_folders import close_output
+from support.run_folders import close_output, stop_in_evaluation
 
 import multitask
 import train
 from minbert.errors import InputError
+from minbert.files import temporary_path
 from minbert.training import lock
+from minbert.training.inputs import Inputs
 from minbert.training.lock import FolderLock
 from minbert.training.loop import Objective
 from minbert.training.run_folder import RunFolder, unfinished_files
@@ -68,11 +72,13 @@ def test_a_checkpoint_is_not_written_into_a_folder_that_is_gone(arguments, tmp_p
 
 
 def test_resume_removes_only_files_that_runs_write(tmp_path):
-    """Temporary files of a killed run are .NAME.<process>, as write_file names them."""
-    own = [".metrics.json.17", ".log.jsonl.17", "predictions/test/.RTE.tsv.17", "predictions/.rte-dev.csv.17",
-           "checkpoint/.new"]  # fmt: skip
-    users = [".gitignore", ".DS_Store", ".notes.txt.17", ".metrics.json.bak", ".metrics.json.", "metrics.json.17",
-             "predictions/.RTE.tsv", "predictions/.ipynb_checkpoints/RTE.tsv", "checkpoint/.old"]  # fmt: skip
+    """Among them are the temporary files of a killed run, as write_file names them."""
+    own = [str(temporary_path(Path(name))) for name in
+           ("metrics.json", "log.jsonl", "predictions/test/RTE.tsv", "predictions/rte-dev.csv")]  # fmt: skip
+    own.append("checkpoint/.new")
+    users = [".gitignore", ".DS_Store", ".notes.txt.0badcafe", ".metrics.json.bak", ".metrics.json.",
+             ".metrics.json.17", "metrics.json.0badcafe", "predictions/.RTE.tsv",
+             "predictions/.ipynb_checkpoints/RTE.tsv", "checkpoint/.old"]  # fmt: skip
     for name in [*own, *users]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -105,6 +111,41 @@ def test_the_checkpoints_of_a_run_that_was_killed_after_its_metrics_go_with_the_
     assert train.main(["--resume", str(folder)]) == 2
     assert "the run is complete" in capsys.readouterr().err
     assert not (folder / "checkpoint").exists() and not (folder / lock.NAME).exists()
+
+
+def test_a_run_that_another_process_has_just_completed_is_not_trained_again(arguments, tmp_path, monkeypatch, capsys):
+    """The other one ends while this one reads the data, before it has the lock."""
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_in_evaluation(patch)
+        assert train.main([*arguments, *FLAGS]) == 143
+    read, states = Inputs.datasets, []
+
+    def end_meanwhile(self, task, settings):
+        if not states:
+            states.append(None)
+            assert train.main(["--resume", str(folder)]) == 0
+            states[0] = [(path, path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()]
+        return read(self, task, settings)
+
+    monkeypatch.setattr(Inputs, "datasets", end_meanwhile)
+    assert train.main(["--resume", str(folder)]) == 2
+    assert "the run is complete" in capsys.readouterr().err
+    assert [(path, path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()] == states[0]
+
+
+@pytest.mark.skipif(lock.fcntl is None, reason="Windows has no such locks")
+def test_a_file_system_without_locks_gets_a_warning_and_no_lock(tmp_path, monkeypatch, caplog):
+    def unsupported(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    lock.warn_of_no_locks.cache_clear()
+    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    assert first.is_ours() and second.is_ours() and not lock.is_locked(tmp_path)
+    assert [record.message for record in caplog.records] == [
+        "this file system has no locks: two processes on one run folder would not notice each other"
+    ]
 
 
 def test_with_save_all_they_stay(arguments, tmp_path):
