@@ -165,7 +165,7 @@ def check_other_tasks(tasks: list[str], of_file: list[str], methods: dict[str, d
         for name, table in methods.items():
             of_tasks = [table[task] if isinstance(table.get(task), dict) else {} for task in of_file]
             lacking = set.intersection(*map(set, of_tasks)) - set(table)
-            if lacking:
+            if lacking and len(of_file) > 1:
                 raise InputError(f"--tasks {entry}: methods.{name} sets {min(lacking)} for {', '.join(of_file)} only")
 
 

@@ -127,8 +127,6 @@ class CommonSettings:
             raise InputError("--epochs and --max-steps both set the length of the run: give one of them")
         if self.record_every is not None and not self.record:
             raise InputError("--record-every has no effect without --record")
-        if self.checkpoint_steps is not None and self.save == "none":
-            raise InputError("--checkpoint-steps has no effect with --save none")
         if self.record and self.compile:
             raise InputError("--record gradients does not work with --compile: leave one of them out")
         if self.compile and self.max_length % 8:

@@ -170,7 +170,6 @@ def test_a_run_that_is_too_short_for_a_record_says_so(flags, tmp_path, capsys):
     "wrong, message",
     [
         (("--record-every", "5"), "--record-every has no effect without --record"),
-        (("--checkpoint-steps", "5", "--save", "none"), "--checkpoint-steps has no effect with --save none"),
         (("--record", "gradients", "--compile"), "--record gradients does not work with --compile"),
         (("--record", "gradients", "--record-every", "0"), "--record-every must be at least 1"),
     ],
