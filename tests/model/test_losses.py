@@ -63,8 +63,14 @@ def test_a_tiny_divergence_keeps_its_value_in_float32():
     assert losses.symmetric_kl(z, near).item() == pytest.approx(exact.item(), rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "symmetric_kl"])
-def test_losses_of_half_precision_logits_are_float32(name):
-    z = Z1.to(torch.bfloat16)
-    other = torch.tensor([2, 0]) if name == "cross_entropy" else Z2.to(torch.bfloat16)
-    assert getattr(losses, name)(z, other).dtype == torch.float32
+@pytest.mark.parametrize(
+    "name", "cross_entropy binary_cross_entropy mean_squared_error symmetric_kl bernoulli_kl squared_error".split()
+)
+def test_losses_of_half_precision_logits_are_computed_in_float32(name):
+    """With the labels as they are: 4.2 has no bfloat16."""
+    labels = {"cross_entropy": [2, 0], "binary_cross_entropy": [1.0, 0.0], "mean_squared_error": [4.2, 0.1]}
+    z = (Z1 if name in ("cross_entropy", "symmetric_kl") else Z1[:, :1]).to(torch.bfloat16)
+    other = torch.tensor(labels[name]) if name in labels else Z2[:, : z.shape[1]].to(torch.bfloat16)
+    value = getattr(losses, name)(z, other)
+    exact = getattr(losses, name)(z.double(), other.double() if other.is_floating_point() else other)
+    assert value.dtype == torch.float32 and value.item() == pytest.approx(exact.item(), rel=1e-6)

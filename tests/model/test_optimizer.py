@@ -107,11 +107,12 @@ def test_updates_of_all_parameters_at_once_and_one_by_one_are_equal():
         torch.manual_seed(1)
         optimizer = AdamW(params, lr=0.1, weight_decay=0.1)
         options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-        for _ in range(3):
+        for step in range(3):
             for p in params:
                 p.grad = torch.randn(p.shape)
+            trained = params[: step + 1]  # the others have no gradient, so the counts of the steps differ
             with torch.no_grad():
-                for chunk in [params] if together else [[p] for p in params]:
+                for chunk in [trained] if together else [[p] for p in trained]:
                     optimizer.update(chunk, **options)
     assert all(torch.equal(a, b) for a, b in zip(*lists))
 
@@ -205,3 +206,9 @@ def test_elsewhere_the_published_triangle_falls_below_0_and_ours_ends_at_a_32nd(
     rates = [SCHEDULES["slanted"](step, 19, 0.1) for step in range(20)]
     assert rates[:2] == [1 / 32, 1.0] and rates[-1] == pytest.approx(1 / 32)
     assert rates[1:] == sorted(set(rates[1:]), reverse=True)
+
+
+def test_the_warm_up_of_linear_is_rounded_down():
+    """1.9 steps are one step, as int() has it in BERT's code."""
+    rates = [SCHEDULES["linear"](step, total=19, warmup=0.1) for step in (0, 1, 2)]
+    assert rates == [0.0, 1.0, pytest.approx(17 / 18)]

@@ -198,3 +198,13 @@ def test_a_resumed_run_has_no_first_stage(tmp_path, monkeypatch):
     assert len(stages) == 1
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert resumed["method.parts.mine.estimators.rte.reference"].abs().min() > 0
+
+
+def test_mean_and_standard_deviation_are_those_of_all_states_together():
+    """Batches of different sizes: each state counts the same."""
+    passes = [torch.randn(9, 2, 5), 3 + 2 * torch.randn(31, 2, 5)]
+    estimators = Estimators([(0, 1)], 2, 5, 4, 6, "all_pairs")
+    assert first_stage.standardise(estimators, lambda: passes) == [9, 31]
+    states = torch.cat(passes)
+    assert torch.allclose(estimators.mean, states.mean(0), atol=1e-5)
+    assert torch.allclose(estimators.std, states.std(0, correction=0), rtol=1e-5)

@@ -253,8 +253,8 @@ def test_a_refusal_gives_its_reason(one, other, reason, monkeypatch):
     assert str(error.value) == f"--option one+other: {reason}"
 
 
-def test_every_word_of_needs_is_one_that_some_method_freezes():
-    """A word that nobody freezes would refuse nothing. (It would be a misspelling.)"""
+def test_every_word_of_needs_and_freezes_is_one_of_the_three():
+    """A misspelled word would refuse nothing."""
     words = {WEIGHTS, HIDDEN_STATES, DROPOUT}
     for option, settings in VARIANTS:
         part = only_part(build(option, settings))

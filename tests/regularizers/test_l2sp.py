@@ -140,3 +140,12 @@ def test_weight_decay_is_off_for_all_that_the_penalty_covers(include):
 def test_parameters_to_include_are_weights_or_all():
     with pytest.raises(InputError, match="--set l2sp: include must be one of weights, all, not some"):
         build("l2sp", ["l2sp.include=some"])
+
+
+def test_parameters_that_layers_share_count_once():
+    model, method = make_model(family="albert").double(), L2sp(alpha=2.0, beta=0.0, include="all")
+    method.attach(model)
+    for p in model.parameters():
+        p.data += 0.1
+    count = sum(p.numel() for p in {id(p): p for p in model.bert.parameters()}.values())
+    assert method.penalty(model, make_batch(), None)["distance"].item() == pytest.approx(0.01 * count, rel=1e-6)

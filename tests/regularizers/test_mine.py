@@ -27,6 +27,6 @@ def test_the_penalty_is_the_sum_of_the_distances_from_the_references(mode, expec
     assert only_term(method, model, batch).item() == pytest.approx(0.5 * expected, rel=1e-12)
 
 
-def test_modes_are_abs_squared_and_signed():
+def test_another_mode_is_refused():
     with pytest.raises(InputError, match="mode must be one of abs, squared, signed, not cube"):
         build("mine", ["mine.mode=cube"])

@@ -114,3 +114,12 @@ def test_a_model_with_one_layer_is_refused(option):
 def test_a_bad_setting_is_refused(option, setting, message):
     with pytest.raises(InputError, match=f"--set {option}: {message}"):
         build(option, [f"{option}.{setting}"])
+
+
+@pytest.mark.parametrize("option", INFORMATION)
+def test_the_settings_reach_the_estimators_and_their_optimizer(option):
+    method, *_ = ready(option, "hidden=7", "proj_dim=5", "marginals=permute", "phi_lr=0.03")
+    (estimators,), (optimizer,) = method.estimators.values(), method.optimizers()
+    assert estimators.w_2.shape[1] == 7 and estimators.directions.shape[-1] == 5
+    assert estimators.marginals == "permute"
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.03, 1e-4)]

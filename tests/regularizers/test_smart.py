@@ -46,6 +46,12 @@ def test_with_normalize_the_largest_entry_of_each_token_is_about_one():
     assert (largest[~batch.attention_mask] == 0).all()
 
 
+def test_the_sizes_of_start_and_step_follow_the_projection():
+    clamp, normalize = Smart(eps=0.02), Smart(project="normalize")  # D3
+    assert (clamp.sigma, clamp.eta) == (0.02, 2.0) and (normalize.sigma, normalize.eta) == (1e-5, 1e-5)
+    assert (Smart(sigma=0.1, eta=0.2).sigma, Smart(sigma=0.1, eta=0.2).eta) == (0.1, 0.2)
+
+
 def test_with_shared_masks_a_zero_perturbation_has_a_penalty_of_exactly_zero():
     method, model, batch = ready(eps=0.0)
     assert method.smoothness(model, batch, model(batch)).item() == 0.0
@@ -208,10 +214,10 @@ def test_the_teacher_is_the_closed_form_of_its_moving_average():
     history = [p.detach().clone() for p in model.parameters()]
     expected = [p.clone() for p in history]
     for step in range(1, 11):
+        before = [p.clone() for p in method.teacher.parameters()]
         with torch.no_grad():
             for p in model.parameters():
                 p.add_(torch.randn_like(p))
-        before = [p.clone() for p in method.teacher.parameters()]
         assert all(torch.equal(a, b) for a, b in zip(before, method.teacher.parameters()))
         method.after_step(model, progress=step / 20)
         beta = 0.7 if step <= 2 else 0.9  # the first tenth of 20 steps

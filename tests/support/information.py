@@ -35,6 +35,7 @@ def prepared(
     for number, task in enumerate(tasks):
         dataset = make_dataset(task, size=size, seed=number)
         batches[task.name] = [dataset.collate(rows) for rows in dataset.shuffled(16, 0, 0)]
+    model.bert.eval()  # as from_pretrained leaves it
     method.prepare_with_seed(model, lambda task: iter(batches[task]), seed)
     return method.parts[option], model, batches
 

@@ -22,6 +22,7 @@ from minbert.training.runtime import Runtime
 from minbert.training.settings import Settings
 from minbert.training.state import TrainingState, load_own_tensors, own_tensors
 from regularizers import OPTIONS, build
+from regularizers.base import Method
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8  # 30 examples in batches of 10: epochs of 3, 3 and 2 steps
@@ -141,6 +142,21 @@ def test_a_checkpoint_is_due_after_some_steps_or_minutes_and_at_the_end_of_an_ep
     saved.clear()
     run("finetune", Checkpoints(tmp_path, minutes=60))
     assert saved == [3, 6, 8]
+
+
+def test_the_minutes_count_from_the_last_checkpoint(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("minbert.training.checkpoint.time.monotonic", lambda: now[0])
+    checkpoints = Checkpoints(tmp_path, minutes=10, active=False)
+    now[0] = 599.9
+    assert not checkpoints.is_due(1)
+    now[0] = 600.0
+    assert checkpoints.is_due(1)
+    checkpoints.save(make_training_state(Objective(make_model(), Method())))
+    now[0] = 1199.9
+    assert not checkpoints.is_due(2)
+    now[0] = 1200.0
+    assert checkpoints.is_due(2)
 
 
 def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_not_loaded(tmp_path, caplog):

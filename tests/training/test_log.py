@@ -115,3 +115,20 @@ def test_in_fp16_only_ten_gradients_in_a_row_that_are_not_finite_end_the_run():
         log.add(record(step, 1, RTE, 1.0, norm=math.inf))
     with pytest.raises(TrainingError, match=r"^step 30: the gradient is not finite"):
         log.add(record(30, 1, RTE, 1.0, norm=math.inf))
+
+
+def test_speed_and_time_left_do_not_count_the_time_between_the_epochs(monkeypatch):
+    """The evaluation takes 98 seconds here. Each step has 9 tokens."""
+    now, rows = [0.0], []
+    monkeypatch.setattr("minbert.training.log.time.perf_counter", lambda: now[0])
+    log = make_log(rows.append)
+    for start, end, steps in ((0.0, 2.0, FIRST), (100.0, 103.0, SECOND)):
+        now[0] = start
+        log.start_clock()
+        for step in steps:
+            log.add(record(*step))
+        now[0] = end
+        log.write(steps[-1][0])
+    assert [row["tokens_per_second"] for row in rows] == [4 * 9 / 2, 3 * 9 / 3]
+    assert [row["seconds_left"] for row in rows] == [2 / 4 * 36, pytest.approx(5 / 7 * 33)]
+    assert log.totals()["seconds"] == 5.0
