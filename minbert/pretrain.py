@@ -173,7 +173,7 @@ def remember(folder: Path, settings: dict[str, str]) -> None:
     if not path.exists():
         for checkpoint in Checkpoints(checkpoint_folder(folder)).files():
             checkpoint.unlink()
-    if path.exists() and (saved := read_json_object(path)) != settings:
+    elif (saved := read_json_object(path)) != settings:
         names = ", ".join(name for name in settings if saved.get(name) != settings[name])
         raise InputError(f"--out {folder}: a stopped run there has other settings ({names}); delete it or take another")
     write_json(path, settings)

@@ -93,17 +93,22 @@ def test_line_numbers_are_those_of_each_file(tmp_path):
     assert str(examples.path) == f"{tmp_path / 'a.txt'}, {tmp_path / 'b.txt'}"
 
 
-def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(text, tmp_path, monkeypatch, capsys):
-    assert pretrain.main(arguments(text, tmp_path / "whole")) == 0
+def stop_in_the_second_epoch(patch: pytest.MonkeyPatch) -> None:
+    """The text is scored before the training and after each epoch. The third time a signal comes, later ones pass."""
     score, calls = pretrain.score, []
 
-    def stop_in_the_second_epoch(*args):
+    def stop(*args):
         calls.append(1)
         if len(calls) == 3:
             raise Interrupted(signal.SIGTERM)
         return score(*args)
 
-    monkeypatch.setattr(pretrain, "score", stop_in_the_second_epoch)
+    patch.setattr(pretrain, "score", stop)
+
+
+def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(text, tmp_path, monkeypatch, capsys):
+    assert pretrain.main(arguments(text, tmp_path / "whole")) == 0
+    stop_in_the_second_epoch(monkeypatch)
     assert pretrain.main(arguments(text, tmp_path / "stopped")) == 143
     assert "the same command continues" in capsys.readouterr().err
     assert pretrain.main(arguments(text, tmp_path / "stopped")) == 0
@@ -168,16 +173,8 @@ def test_lines_without_a_word_are_refused(tmp_path, capsys):
 
 
 def test_a_new_run_does_not_go_on_from_the_checkpoint_of_a_deleted_one(text, tmp_path, monkeypatch, capsys):
-    score, calls = pretrain.score, []
-
-    def stop_in_the_second_epoch(*args):
-        calls.append(1)
-        if len(calls) == 3:
-            raise Interrupted(signal.SIGTERM)
-        return score(*args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "score", stop_in_the_second_epoch)
+        stop_in_the_second_epoch(patch)
         assert pretrain.main(arguments(text, tmp_path / "out")) == 143
     assert list((tmp_path / "out-checkpoint").iterdir())
     shutil.rmtree(tmp_path / "out")
