@@ -70,7 +70,7 @@ def data_folder(tmp_path_factory) -> Path:
 def arguments(model_folder, data_folder, tmp_path):
     """Of train.py, for the tiny model and task."""
     return ["--model", str(model_folder), "--data", str(data_folder), "--out", str(tmp_path / "run"), "--device", "cpu",
-            "--batch-size", "16", "--max-length", "32"]  # fmt: skip
+            "--precision", "fp32", "--batch-size", "16", "--max-length", "32"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
