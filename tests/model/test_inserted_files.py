@@ -46,7 +46,7 @@ def test_every_file_calls_the_parameters_of_bert_what_a_plain_model_calls_them(o
 
 @pytest.fixture
 def adapter_run(arguments, tmp_path, capsys):
-    assert train.main([*arguments, "--option", "adapter+lhuc", "--max-steps", "3", "--precision", "fp32"]) == 0
+    assert train.main([*arguments, "--option", "adapter+lhuc", "--max-steps", "3"]) == 0
     return tmp_path / "run", capsys.readouterr().out
 
 

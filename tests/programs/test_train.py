@@ -62,7 +62,7 @@ def test_the_shortest_input_holds_one_token_of_each_sentence(arguments, tmp_path
 
 def test_the_score_is_that_of_the_saved_model(arguments, tmp_path, read_json):
     """Read model/ back with nothing but the public names, and score it by hand."""
-    assert train.main([*arguments, "--precision", "fp32", "--lr", "3e-3"]) == 0
+    assert train.main([*arguments, "--lr", "3e-3"]) == 0
     folder, task = tmp_path / "run" / "model", TASKS["rte"]
     model = SentenceModel(BertModel.from_pretrained(folder), [task]).eval()
     head = {n: t for n, t in load_file(folder / "model.safetensors").items() if n.startswith("classifier.")}
@@ -86,7 +86,7 @@ def test_frozen_changes_the_head_alone(arguments, tmp_path, read_json, model_fol
 
 def run(arguments, folder, *more) -> dict:
     """Train to `folder`; returns the saved tensors."""
-    assert train.main([*arguments, "--out", str(folder), "--precision", "fp32", "--max-steps", "2", *more]) == 0
+    assert train.main([*arguments, "--out", str(folder), "--max-steps", "2", *more]) == 0
     return load_file(folder / "model" / "model.safetensors")
 
 
@@ -162,7 +162,7 @@ def test_a_run_that_gives_one_answer_for_all_has_failed_and_says_so(arguments, t
 
 
 def test_a_run_whose_loss_is_not_finite_has_metrics_that_say_so(arguments, tmp_path, capsys, read_json):
-    assert train.main([*arguments, "--lr", "1e30", "--clip", "0", "--precision", "fp32"]) == 1
+    assert train.main([*arguments, "--lr", "1e30", "--clip", "0"]) == 1
     assert "is not finite; " in capsys.readouterr().err
     metrics = read_json(tmp_path / "run" / "metrics.json")
     assert metrics["failed"] is True and "not finite" in metrics["failure"]
